@@ -1,0 +1,404 @@
+//! The event envelope and its topics: one JSON object a line on a process's standard output.
+//!
+//! The order of the envelope's keys is part of the contract (`grep 'worker_failed.*<ULID>'` finds
+//! the event), so it is written by hand here and nowhere else.
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+use serde_json::{Map, Value};
+
+use crate::{Mono, RunId, WorkerId};
+
+/// How much an event matters to a reader.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Detail for whoever debugs rollout.
+    Trace,
+    /// Detail for whoever debugs a run.
+    Debug,
+    /// The normal course.
+    Info,
+    /// Worth a look.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+/// Whether a line is a fact of the contract or a tracing record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A fact with a stable topic and attributes.
+    Event,
+    /// A tracing record, for people.
+    Log,
+}
+
+/// Takes events; the one way by which a part of rollout says what happened.
+pub trait Emit: Send + Sync {
+    /// Hands over what happened at `at` to `worker`, if to one. Never blocks.
+    fn emit(&self, at: Mono, worker: Option<WorkerId>, body: Body);
+}
+
+/// One line of the stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Position in its process's stream, from 1.
+    pub seq: u64,
+    /// The wall clock, for people.
+    pub at: SystemTime,
+    /// This host's monotonic clock, for judges on the same host.
+    pub mono: Mono,
+    /// How much it matters.
+    pub level: Level,
+    /// The run, once it is known.
+    pub run_id: Option<RunId>,
+    /// The worker it is about.
+    pub worker_id: Option<WorkerId>,
+    /// The message of a tracing record.
+    pub message: Option<String>,
+    /// Topic and attributes.
+    pub body: Body,
+}
+
+macro_rules! topics {
+    ($($(#[$doc:meta])* $name:ident = $topic:literal, $level:ident
+        { $($(#[$fdoc:meta])* $field:ident: $ty:ty),* $(,)? })*) => {
+        /// What happened: the topic and its attributes.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Body {
+            $($(#[$doc])* $name($name),)*
+            /// A tracing record; its target and fields are the attributes.
+            Log(Level, Map<String, Value>),
+        }
+
+        $($(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        pub struct $name { $($(#[$fdoc])* pub $field: $ty,)* }
+
+        impl From<$name> for Body {
+            fn from(body: $name) -> Self { Self::$name(body) }
+        })*
+
+        impl Body {
+            /// Every topic a process may write, save `log`.
+            pub const TOPICS: &[&str] = &[$($topic),*];
+
+            /// The topic's name on the wire.
+            #[must_use]
+            pub const fn topic(&self) -> &'static str {
+                match self { $(Self::$name(_) => $topic,)* Self::Log(..) => "log" }
+            }
+
+            /// How much such an event matters.
+            #[must_use]
+            pub const fn level(&self) -> Level {
+                match self { $(Self::$name(_) => Level::$level,)* Self::Log(level, _) => *level }
+            }
+
+            fn attrs<S: SerializeStruct>(&self, to: &mut S) -> Result<(), S::Error> {
+                match self {
+                    $(Self::$name(attrs) => to.serialize_field("attrs", attrs),)*
+                    Self::Log(_, attrs) => to.serialize_field("attrs", attrs),
+                }
+            }
+
+            fn parse(topic: &str, level: Level, attrs: Value) -> Result<Self, serde_json::Error> {
+                fn to<T: DeserializeOwned>(attrs: Value) -> Result<T, serde_json::Error> {
+                    serde_json::from_value(attrs)
+                }
+                match topic {
+                    $($topic => to(attrs).map(Self::$name),)*
+                    "log" => to(attrs).map(|attrs| Self::Log(level, attrs)),
+                    other => Err(serde_json::Error::custom(format!("unknown topic `{other}`"))),
+                }
+            }
+        }
+    };
+}
+
+topics! {
+    /// A worker process registered under a new epoch.
+    WorkerRegistered = "worker_registered", Info {
+        /// Its epoch: grows by one with each registration.
+        epoch: u64,
+        /// The process's incarnation.
+        incarnation: crate::Incarnation,
+        /// The version of rollout it runs.
+        version: String,
+        /// The plugins it loaded, as `name version`.
+        plugins: Vec<String>,
+    }
+    /// A worker process that had lost its connection is back, with its epoch.
+    WorkerResumed = "worker_resumed", Info {
+        /// The epoch it kept.
+        epoch: u64,
+    }
+    /// A peer was refused.
+    WorkerRejected = "worker_rejected", Warn {
+        /// Why, as a word: `certificate`, `identity`, `protocol`, `run`, `timing`, `capacity`.
+        reason: String,
+        /// Why, in a sentence.
+        detail: String,
+        /// The peer's address.
+        peer: String,
+    }
+    /// A beat was accepted.
+    WorkerHeartbeat = "worker_heartbeat", Info {
+        /// The worker's epoch.
+        epoch: u64,
+        /// The beat's number within its process.
+        beat: u64,
+    }
+    /// A registered worker's first beat arrived: it may be given work.
+    WorkerReady = "worker_ready", Info {
+        /// The worker's epoch.
+        epoch: u64,
+    }
+    /// A worker is given no more work; a hint, never a verdict.
+    WorkerSuspected = "worker_suspected", Warn {
+        /// The worker's epoch.
+        epoch: u64,
+        /// `connection_lost` or `missed_beats`.
+        reason: Cow<'static, str>,
+    }
+    /// A suspected worker beats again.
+    WorkerRecovered = "worker_recovered", Info {
+        /// The worker's epoch.
+        epoch: u64,
+        /// Time since its last accepted beat, in milliseconds.
+        gap_ms: f64,
+    }
+    /// The verdict: the worker's deadline has passed.
+    WorkerFailed = "worker_failed", Error {
+        /// The epoch that failed.
+        epoch: u64,
+        /// Time since its next beat was due, in milliseconds.
+        overdue_ms: f64,
+        /// Time since the deadline, in milliseconds.
+        overshoot_ms: f64,
+        /// Time added to the deadline for the coordinator's own stalls, in milliseconds.
+        credited_ms: f64,
+    }
+    /// The worker's own view: it has stopped pulling and committing.
+    WorkerFenced = "worker_fenced", Warn {
+        /// `unacknowledged`, `failed` or `superseded`.
+        reason: Cow<'static, str>,
+        /// Time since its last acknowledged beat was sent, in milliseconds.
+        unacknowledged_ms: f64,
+    }
+    /// A worker was asked to end and takes no more work.
+    WorkerDraining = "worker_draining", Info {
+        /// The worker's epoch.
+        epoch: u64,
+    }
+    /// A worker left in good order; it is not awaited any more.
+    WorkerDeregistered = "worker_deregistered", Info {
+        /// The worker's epoch.
+        epoch: u64,
+    }
+    /// The coordinator listens.
+    CoordinatorStarted = "coordinator_started", Info {
+        /// Its term: grows by one with each start on the same database.
+        term: u64,
+        /// The address it listens on.
+        listen_addr: String,
+        /// The version of rollout it runs.
+        version: String,
+        /// Workers it knows from before.
+        known_workers: u64,
+    }
+    /// The coordinator itself was stopped or starved; every deadline is credited.
+    CoordinatorStalled = "coordinator_stalled", Warn {
+        /// For how long, in milliseconds.
+        ms: f64,
+    }
+    /// The coordinator was asked to end and accepts nothing more.
+    CoordinatorStopping = "coordinator_stopping", Info {
+        /// The signal that asked.
+        signal: String,
+    }
+    /// A plugin is loaded.
+    PluginLoaded = "plugin_loaded", Info {
+        /// Its id in this process.
+        plugin_id: crate::PluginId,
+        /// Its name.
+        name: String,
+        /// Its version.
+        version: String,
+        /// `cdylib` or `sidecar`.
+        boundary: String,
+        /// SHA-256 of the library or of the manifest's command line.
+        digest: String,
+    }
+    /// A plugin answered the probe of its manifest.
+    PluginProbed = "plugin_probed", Info {
+        /// Its id in this process.
+        plugin_id: crate::PluginId,
+        /// Its name.
+        name: String,
+        /// The method called.
+        method: String,
+        /// How long the answer took, in milliseconds.
+        took_ms: f64,
+    }
+    /// A sidecar's process ended.
+    PluginExited = "plugin_exited", Warn {
+        /// Its name.
+        name: String,
+        /// Its exit code, if it exited.
+        code: Option<i32>,
+        /// The signal that killed it, if one did.
+        signal: Option<i32>,
+        /// The last it wrote to standard error.
+        stderr_tail: String,
+        /// Whether the worker had asked for it.
+        expected: bool,
+    }
+    /// Lines that a slow or blocked reader of this stream has cost.
+    LinesDropped = "lines_dropped", Warn {
+        /// Heartbeat lines lost.
+        heartbeats: u64,
+        /// Other lines lost.
+        others: u64,
+    }
+}
+
+impl Event {
+    /// Whether the line is a fact of the contract or a tracing record.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self.body {
+            Body::Log(..) => Kind::Log,
+            _ => Kind::Event,
+        }
+    }
+}
+
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut line = to.serialize_struct("Event", 10)?;
+        line.serialize_field("seq", &self.seq)?;
+        line.serialize_field("ts", &format_args!("{}", humantime::format_rfc3339_micros(self.at)))?;
+        line.serialize_field("mono_ns", &self.mono)?;
+        line.serialize_field("level", &self.level)?;
+        line.serialize_field("kind", &self.kind())?;
+        line.serialize_field("topic", self.body.topic())?;
+        line.serialize_field("run_id", &self.run_id)?;
+        if let Some(worker) = &self.worker_id {
+            line.serialize_field("worker_id", worker)?;
+        }
+        if let Some(message) = &self.message {
+            line.serialize_field("message", message)?;
+        }
+        self.body.attrs(&mut line)?;
+        line.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Event {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Line {
+            seq: u64,
+            ts: String,
+            mono_ns: Mono,
+            level: Level,
+            kind: Kind,
+            topic: String,
+            run_id: Option<RunId>,
+            worker_id: Option<WorkerId>,
+            message: Option<String>,
+            attrs: Value,
+        }
+        let line = Line::deserialize(from)?;
+        let event = Self {
+            seq: line.seq,
+            at: humantime::parse_rfc3339(&line.ts).map_err(D::Error::custom)?,
+            mono: line.mono_ns,
+            level: line.level,
+            run_id: line.run_id,
+            worker_id: line.worker_id,
+            message: line.message,
+            body: Body::parse(&line.topic, line.level, line.attrs).map_err(D::Error::custom)?,
+        };
+        if event.kind() != line.kind {
+            return Err(D::Error::custom(format!("topic `{}` is not of that kind", line.topic)));
+        }
+        Ok(event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    fn failed() -> Event {
+        Event {
+            seq: 3,
+            at: UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_001),
+            mono: Mono(17),
+            level: Level::Error,
+            run_id: Some("01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap()),
+            worker_id: Some("01BX5ZZKBKACTAV9WEVGEMMVRZ".parse().unwrap()),
+            message: None,
+            body: WorkerFailed {
+                epoch: 1,
+                overdue_ms: 5250.5,
+                overshoot_ms: 0.5,
+                credited_ms: 0.0,
+            }
+            .into(),
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_envelope_is_the_contract() {
+        assert_eq!(
+            serde_json::to_string(&failed()).unwrap(),
+            "{\"seq\":3,\"ts\":\"2023-11-14T22:13:20.000001Z\",\"mono_ns\":17,\"level\":\"error\",\
+             \"kind\":\"event\",\"topic\":\"worker_failed\",\
+             \"run_id\":\"01ARZ3NDEKTSV4RRFFQ69G5FAV\",\
+             \"worker_id\":\"01BX5ZZKBKACTAV9WEVGEMMVRZ\",\
+             \"attrs\":{\"epoch\":1,\"overdue_ms\":5250.5,\"overshoot_ms\":0.5,\"credited_ms\":0.0}}"
+        );
+    }
+
+    #[test]
+    fn a_line_reads_back_as_it_was_written() {
+        let log = Event {
+            worker_id: None,
+            level: Level::Warn,
+            message: Some("a \"quoted\"\nmessage".into()),
+            body: Body::Log(Level::Warn, Map::from_iter([("target".into(), "x::y".into())])),
+            ..failed()
+        };
+        for event in [failed(), log] {
+            let line = serde_json::to_string(&event).unwrap();
+            assert!(!line.contains('\n'));
+            assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn an_unknown_topic_key_or_kind_is_refused() {
+        let line = serde_json::to_string(&failed()).unwrap();
+        for (from, to) in [
+            ("worker_failed", "worker_flew"),
+            ("\"seq\"", "\"sequence\""),
+            ("\"epoch\"", "\"age\""),
+            ("\"kind\":\"event\"", "\"kind\":\"log\""),
+        ] {
+            assert!(serde_json::from_str::<Event>(&line.replace(from, to)).is_err(), "{to}");
+        }
+    }
+}
