@@ -44,6 +44,19 @@ pub enum Kind {
 pub trait Emit: Send + Sync {
     /// Hands over what happened at `at` to `worker`, if to one. Never blocks.
     fn emit(&self, at: Mono, worker: Option<WorkerId>, body: Body);
+
+    /// Hands over a record for people: `message`, and `attrs` beside it. Never blocks.
+    fn log(
+        &self,
+        at: Mono,
+        worker: Option<WorkerId>,
+        level: Level,
+        message: String,
+        attrs: Map<String, Value>,
+    );
+
+    /// From now on, what happens belongs to this run.
+    fn lead(&self, run: RunId);
 }
 
 /// One line of the stream.
