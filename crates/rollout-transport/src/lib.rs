@@ -1,1 +1,36 @@
-//! stub
+//! How a coordinator and its peers talk: certificates and identities, the HTTP/2 + mTLS server and
+//! client, and the messages on the wire.
+//!
+//! It knows nothing of plugins or storage, and decides nothing about workers: it hands a session's
+//! lines to whoever owns the [`Server`] or the [`Link`].
+//!
+//! A session is one `POST /v1/session` on a connection of its own. Its request body carries
+//! [`Up`] and its response body [`Down`], both JSON lines that last as long as the session.
+//!
+//! Entry points: [`certs::dev_identity`] and [`Tls::load`], [`Server::start`] with a [`Handler`],
+//! [`connect`].
+
+mod ca;
+pub mod certs;
+pub mod client;
+mod connection;
+mod files;
+mod http;
+pub mod identity;
+pub mod lines;
+pub mod server;
+mod tasks;
+mod tls;
+mod verify;
+pub mod wire;
+mod x509;
+
+pub use certs::{CertError, CertInfo, TlsFiles};
+pub use client::{ConnectError, Link, connect};
+pub use identity::Identity;
+pub use lines::{Gone, TrySendError};
+pub use server::{
+    DownSink, Handler, Refusal, RefusalKind, Server, Session, TransportError, UpStream,
+};
+pub use tls::Tls;
+pub use wire::{Down, FenceReason, RejectReason, Up, WireError};

@@ -1,0 +1,189 @@
+//! The worker's side: one connection to the coordinator, and the session on it.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper::header::CONTENT_TYPE;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::io::AsyncBufReadExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::http::{CONNECTION_WINDOW, NDJSON, SEND_BUFFER, SESSION, STREAM_WINDOW};
+use crate::lines::{self, LineBody, LineSink, LineStream};
+use crate::tasks::Tasks;
+use crate::tls::Tls;
+use crate::verify::{explain, is_about_certificate};
+use crate::wire::{Down, Up};
+
+/// The longest line accepted from a coordinator.
+const MAX_LINE: usize = 64 * 1024;
+
+/// The lines to the coordinator.
+pub type UpSink = LineSink<Up>;
+/// The lines from the coordinator.
+pub type DownStream = LineStream<Down>;
+
+/// A session with the coordinator. Dropping it cuts the connection at once.
+#[derive(Debug)]
+pub struct Link {
+    /// The lines to the coordinator.
+    pub up: UpSink,
+    /// The lines from it.
+    pub down: DownStream,
+    tasks: Tasks,
+}
+
+impl Link {
+    /// Returns once the connection has ended or is lost.
+    pub async fn closed(&self) {
+        self.tasks.ended().await;
+    }
+}
+
+/// It also keeps `up` and `down` from being moved out, which would drop the connection under them.
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.tasks.kill();
+    }
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody answers at the address, or the connection was lost.
+    #[error("no coordinator can be reached at {addr}")]
+    Unreachable {
+        /// The address.
+        addr: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// One side does not accept the other's certificate or identity. Trying again will not help.
+    #[error("{addr}: {why}")]
+    Refused {
+        /// The address.
+        addr: String,
+        /// Which side, and why.
+        why: String,
+    },
+    /// There was no session in time.
+    #[error("no session with {addr} within {after:?}")]
+    Timeout {
+        /// The address.
+        addr: String,
+        /// How long it was tried.
+        after: Duration,
+    },
+    /// Whoever answers does not speak this protocol.
+    #[error("{addr} does not answer as a coordinator does: {why}")]
+    Protocol {
+        /// The address.
+        addr: String,
+        /// What it did.
+        why: String,
+    },
+}
+
+/// Opens a session with the coordinator at `addr` (`host:port`): TCP, TLS on both sides, HTTP/2,
+/// and the headers of the session's request and response, all within `timeout`.
+///
+/// # Errors
+/// [`ConnectError`]; only [`ConnectError::Refused`] is final.
+pub async fn connect(addr: &str, tls: &Tls, timeout: Duration) -> Result<Link, ConnectError> {
+    match tokio::time::timeout(timeout, open(addr, tls)).await {
+        Ok(link) => link,
+        Err(_) => Err(ConnectError::Timeout { addr: addr.to_owned(), after: timeout }),
+    }
+}
+
+async fn open(addr: &str, tls: &Tls) -> Result<Link, ConnectError> {
+    let stream = secure(addr, tls).await?;
+    let tasks = Tasks::default();
+    let cut = tasks.kill_on_drop();
+    let (mut requests, http) = http2::Builder::new(tasks.clone())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| protocol(addr, &error))?;
+    tasks.spawn(http);
+    let (up, body) = lines::channel();
+    let request = request(body).map_err(|error| protocol(addr, &error))?;
+    let response = requests.send_request(request).await.map_err(|error| lost(addr, error))?;
+    let down = LineStream::new(accepted(addr, tls, response)?, MAX_LINE);
+    cut.disarm();
+    Ok(Link { up, down, tasks })
+}
+
+/// With TLS 1.3 this side is done before the coordinator has seen its certificate: the verdict is
+/// the first thing that can be read, an alert or the coordinator's HTTP/2 settings.
+async fn secure(addr: &str, tls: &Tls) -> Result<TlsStream<TcpStream>, ConnectError> {
+    let failed = |error| tls_error(addr, error);
+    let tcp = TcpStream::connect(addr).await.map_err(failed)?;
+    tcp.set_nodelay(true).map_err(failed)?;
+    // Nothing looks at the name: the coordinator is who its certificate's URI says.
+    let name = ServerName::from(Ipv4Addr::UNSPECIFIED);
+    let connector = TlsConnector::from(tls.client_config());
+    let mut stream = connector.connect(name, tcp).await.map_err(failed)?;
+    if stream.fill_buf().await.map_err(failed)?.is_empty() {
+        return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+    }
+    Ok(stream)
+}
+
+fn tls_error(addr: &str, source: io::Error) -> ConnectError {
+    let addr = addr.to_owned();
+    let tls = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        None => ConnectError::Unreachable { addr, source },
+        Some(error @ rustls::Error::InvalidCertificate(_)) => {
+            let why = format!(
+                "its certificate is not one of this fleet's coordinator: {}; check the address \
+                 and the CA's certificate here",
+                explain(error)
+            );
+            ConnectError::Refused { addr, why }
+        }
+        Some(rustls::Error::AlertReceived(alert)) if is_about_certificate(*alert) => {
+            let why = format!(
+                "the coordinator does not accept this certificate ({alert:?}); its event stream \
+                 says why"
+            );
+            ConnectError::Refused { addr, why }
+        }
+        Some(error) => ConnectError::Protocol { addr, why: error.to_string() },
+    }
+}
+
+fn request(body: LineBody<Up>) -> Result<Request<LineBody<Up>>, hyper::http::Error> {
+    Request::post(format!("https://coordinator{SESSION}")).header(CONTENT_TYPE, NDJSON).body(body)
+}
+
+fn accepted(addr: &str, tls: &Tls, response: Response<Incoming>) -> Result<Incoming, ConnectError> {
+    let addr = addr.to_owned();
+    match response.status() {
+        StatusCode::OK => Ok(response.into_body()),
+        StatusCode::FORBIDDEN => {
+            let why = format!("the coordinator opens no session for {}", tls.identity());
+            Err(ConnectError::Refused { addr, why })
+        }
+        status => Err(ConnectError::Protocol { addr, why: format!("status {status}") }),
+    }
+}
+
+fn protocol(addr: &str, error: &dyn std::error::Error) -> ConnectError {
+    ConnectError::Protocol { addr: addr.to_owned(), why: error.to_string() }
+}
+
+fn lost(addr: &str, error: hyper::Error) -> ConnectError {
+    ConnectError::Unreachable { addr: addr.to_owned(), source: io::Error::other(error) }
+}

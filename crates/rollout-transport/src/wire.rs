@@ -1,0 +1,261 @@
+//! The messages of a worker's session, one JSON object a line, and what can be wrong with a line.
+//!
+//! A reader ignores keys it does not know, so that a newer peer may add some.
+
+use std::time::Duration;
+
+use rollout_core::duration::as_ms;
+use rollout_core::{Incarnation, RunId, TimeBudget, WorkerId};
+use serde::{Deserialize, Serialize};
+
+/// From the worker to the coordinator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Up {
+    /// The first line of a session.
+    Register {
+        /// The id in the certificate.
+        worker_id: WorkerId,
+        /// The process that speaks.
+        incarnation: Incarnation,
+        /// The last epoch it was given, if any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        epoch: Option<u64>,
+        /// The run it insists on, if any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run_id: Option<RunId>,
+        /// The version of `rollout` it runs.
+        version: String,
+        /// The names of its plugins.
+        #[serde(default)]
+        plugins: Vec<String>,
+        /// What it was configured with.
+        timing: Timing,
+    },
+    /// A heartbeat.
+    Beat {
+        /// Counts up from 1 in a session.
+        beat: u64,
+    },
+    /// It takes no more work.
+    Draining,
+    /// It is about to end, as it was asked to.
+    Deregister,
+}
+
+/// The durations of a worker that the coordinator must agree with.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// `heartbeat_interval`.
+    pub heartbeat_interval_ms: f64,
+    /// `worker_self_fence_timeout`.
+    pub worker_self_fence_timeout_ms: f64,
+}
+
+impl Timing {
+    /// The worker's interval, if it is a duration at all.
+    #[must_use]
+    pub fn heartbeat_interval(&self) -> Option<Duration> {
+        from_ms(self.heartbeat_interval_ms)
+    }
+
+    /// The worker's fence, if it is a duration at all.
+    #[must_use]
+    pub fn worker_self_fence_timeout(&self) -> Option<Duration> {
+        from_ms(self.worker_self_fence_timeout_ms)
+    }
+}
+
+impl From<&TimeBudget> for Timing {
+    fn from(budget: &TimeBudget) -> Self {
+        Self {
+            heartbeat_interval_ms: as_ms(budget.heartbeat_interval),
+            worker_self_fence_timeout_ms: as_ms(budget.worker_self_fence_timeout),
+        }
+    }
+}
+
+fn from_ms(ms: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(ms / 1e3).ok()
+}
+
+/// From the coordinator to the worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Down {
+    /// The worker is known; it may beat.
+    Registered {
+        /// The run the coordinator leads.
+        run_id: RunId,
+        /// The worker's epoch.
+        epoch: u64,
+        /// The coordinator's term.
+        term: u64,
+        /// Whether the incarnation was known already, so that its epoch and leases stand.
+        resumed: bool,
+    },
+    /// A beat was accepted.
+    Ack {
+        /// The newest accepted beat.
+        beat: u64,
+        /// The newest beat of this session that is on disk; 0 before the first.
+        durable: u64,
+    },
+    /// The worker's epoch is over.
+    Fenced {
+        /// Why.
+        reason: FenceReason,
+    },
+    /// The session is refused.
+    Rejected {
+        /// Why, for programs.
+        reason: RejectReason,
+        /// Why, for people.
+        detail: String,
+    },
+    /// The worker is deregistered; it may end.
+    Deregistered,
+    /// The coordinator is about to end.
+    Stopping,
+}
+
+/// Why a worker's epoch is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FenceReason {
+    /// It was declared failed; it may register anew.
+    Failed,
+    /// A newer process has its id; it must end.
+    Superseded,
+}
+
+impl FenceReason {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Superseded => "superseded",
+        }
+    }
+}
+
+/// Why a session is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectReason {
+    /// The id is not the one in the certificate.
+    Identity,
+    /// A line is too long, malformed or out of order.
+    Protocol,
+    /// The coordinator leads another run.
+    Run,
+    /// The worker's durations do not fit the coordinator's.
+    Timing,
+    /// As many workers are known as may be.
+    Capacity,
+}
+
+impl RejectReason {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Protocol => "protocol",
+            Self::Run => "run",
+            Self::Timing => "timing",
+            Self::Capacity => "capacity",
+        }
+    }
+}
+
+/// What is wrong with a stream of lines. Nothing can be read from it afterwards.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// A line without end.
+    #[error("a line is longer than {limit} bytes")]
+    Oversized {
+        /// The longest line accepted.
+        limit: usize,
+    },
+    /// A line that is not one of the messages.
+    #[error("a line is not a message of this protocol")]
+    Malformed(#[source] serde_json::Error),
+    /// The stream ended inside a line.
+    #[error("the stream ended inside a line")]
+    Truncated,
+    /// The connection or the stream was cut.
+    #[error("the connection was lost")]
+    Lost(#[source] hyper::Error),
+}
+
+impl WireError {
+    /// Whether the peer broke the protocol, rather than having gone away.
+    #[must_use]
+    pub const fn is_violation(&self) -> bool {
+        matches!(self, Self::Oversized { .. } | Self::Malformed(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ULID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+
+    #[test]
+    fn the_words_on_the_wire_are_the_contract() {
+        let register = Up::Register {
+            worker_id: ULID.parse().unwrap(),
+            incarnation: ULID.parse().unwrap(),
+            epoch: None,
+            run_id: None,
+            version: "0.1.0".into(),
+            plugins: vec!["echo".into()],
+            timing: (&TimeBudget::default()).into(),
+        };
+        assert_eq!(
+            serde_json::to_string(&register).unwrap(),
+            format!(
+                "{{\"type\":\"register\",\"worker_id\":\"{ULID}\",\"incarnation\":\"{ULID}\",\
+                 \"version\":\"0.1.0\",\"plugins\":[\"echo\"],\"timing\":\
+                 {{\"heartbeat_interval_ms\":500.0,\"worker_self_fence_timeout_ms\":4000.0}}}}"
+            )
+        );
+        for (up, line) in [
+            (Up::Beat { beat: 7 }, "{\"type\":\"beat\",\"beat\":7}"),
+            (Up::Draining, "{\"type\":\"draining\"}"),
+            (Up::Deregister, "{\"type\":\"deregister\"}"),
+        ] {
+            assert_eq!(serde_json::to_string(&up).unwrap(), line);
+        }
+        for (down, line) in [
+            (Down::Ack { beat: 7, durable: 5 }, "{\"type\":\"ack\",\"beat\":7,\"durable\":5}"),
+            (Down::Deregistered, "{\"type\":\"deregistered\"}"),
+            (Down::Stopping, "{\"type\":\"stopping\"}"),
+        ] {
+            assert_eq!(serde_json::to_string(&down).unwrap(), line);
+        }
+    }
+
+    #[test]
+    fn reasons_have_one_word_each() {
+        use RejectReason::{Capacity, Identity, Protocol, Run, Timing};
+        for reason in [Identity, Protocol, Run, Timing, Capacity] {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+        }
+        for reason in [FenceReason::Failed, FenceReason::Superseded] {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_none() {
+        for ms in [-1.0, 1e300, f64::NAN] {
+            let timing = Timing { heartbeat_interval_ms: ms, worker_self_fence_timeout_ms: 0.5 };
+            assert_eq!(timing.heartbeat_interval(), None);
+            assert_eq!(timing.worker_self_fence_timeout(), Some(Duration::from_micros(500)));
+        }
+    }
+}
