@@ -1,1 +1,233 @@
-//! stub
+//! The coordinator: knows every worker of a run, and says when one has failed.
+//!
+//! [`liveness`] decides (a pure state machine), the engine carries out, the ledger remembers, the
+//! sessions listen. No plugin, and so no user code, ever runs in this crate; workers are known to
+//! it by their messages alone.
+//!
+//! Entry point: [`Coordinator::start`].
+
+mod engine;
+mod ledger;
+pub mod liveness;
+mod sessions;
+mod watchdog;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread;
+use std::time::Duration;
+
+use rollout_core::event::{CoordinatorStarted, CoordinatorStopping, Emit};
+use rollout_core::{Clock, CoordinatorConfig, Mono, RunId};
+use rollout_storage::{StorageError, Store};
+use rollout_transport::{Server, Tls, TransportError};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::engine::{Engine, Message, Parts};
+use crate::ledger::{Ledger, Standing};
+use crate::liveness::{Liveness, State};
+use crate::sessions::Sessions;
+
+/// How long open sessions may take to hear that the coordinator ends.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Why a coordinator does not start, or ends.
+#[derive(Debug, thiserror::Error)]
+pub enum CoordinatorError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}: is another coordinator running there?")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The database belongs to another run.
+    #[error("the database holds run {found}, not {wanted}: name another `storage`, or that run")]
+    OtherRun {
+        /// The run in the database.
+        found: RunId,
+        /// The run asked for.
+        wanted: RunId,
+    },
+    /// The ledger cannot be read or written: nothing more can be promised.
+    #[error("the ledger failed")]
+    Ledger(#[source] Arc<StorageError>),
+    /// The server cannot start.
+    #[error("the server cannot start")]
+    Transport(#[from] TransportError),
+    /// A thread cannot be started.
+    #[error("cannot start the engine")]
+    Thread(#[source] io::Error),
+    /// The engine is gone: a defect of rollout.
+    #[error("the engine ended unexpectedly; its panic is on standard error")]
+    EngineLost,
+}
+
+/// A bound port that is not served yet: taken first, so that a second coordinator on the same
+/// address touches nothing else.
+pub struct Port(TcpListener);
+
+impl Port {
+    /// Takes the address.
+    ///
+    /// # Errors
+    /// [`CoordinatorError::Listen`] when it is taken or not this host's.
+    pub fn bind(addr: SocketAddr) -> Result<Self, CoordinatorError> {
+        let bound = TcpListener::bind(addr).and_then(|port| {
+            port.set_nonblocking(true)?;
+            Ok(port)
+        });
+        bound.map(Self).map_err(|source| CoordinatorError::Listen { addr, source })
+    }
+}
+
+/// A running coordinator. Dropping it ends it without a word to the workers.
+pub struct Coordinator {
+    server: Server,
+    engine: mpsc::Sender<Message>,
+    ended: oneshot::Receiver<Result<(), Arc<StorageError>>>,
+    thread: thread::JoinHandle<()>,
+    run_id: RunId,
+    clock: Arc<dyn Clock>,
+    emit: Arc<dyn Emit>,
+}
+
+impl Coordinator {
+    /// Opens a new term on `store`, and serves `port`.
+    ///
+    /// To be called within a tokio runtime, which then serves the connections; deadlines are
+    /// watched on a thread of their own.
+    ///
+    /// # Errors
+    /// When the database belongs to another run or fails, or a thread or server cannot start.
+    pub fn start(
+        config: &CoordinatorConfig,
+        port: Port,
+        store: Store,
+        tls: Tls,
+        clock: Arc<dyn Clock>,
+        emit: Arc<dyn Emit>,
+    ) -> Result<Self, CoordinatorError> {
+        let ledger = Ledger::new(store);
+        let meta = ledger.begin_term(config.run_id).map_err(CoordinatorError::Ledger)?;
+        if let Some(wanted) = config.run_id.filter(|run| *run != meta.run_id) {
+            return Err(CoordinatorError::OtherRun { found: meta.run_id, wanted });
+        }
+        emit.lead(meta.run_id);
+        let (engine, inbox) = mpsc::channel(engine::QUEUE);
+        let outbox = engine.downgrade();
+        let sessions = Sessions {
+            run_id: meta.run_id,
+            budget: config.timing,
+            registration_timeout: config.limits.header_timeout,
+            engine: engine.clone(),
+            clock: Arc::clone(&clock),
+            emit: Arc::clone(&emit),
+            next: AtomicU64::new(1),
+        };
+        let now = clock.now();
+        let liveness = restore(config, &ledger, now).map_err(CoordinatorError::Ledger)?;
+        let known_workers = liveness.live() as u64;
+        let server = Server::start(port.0, tls, config.limits, Arc::new(sessions))?;
+        let started = CoordinatorStarted {
+            term: meta.term,
+            listen_addr: server.local_addr().to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            known_workers,
+        };
+        emit.emit(now, None, started.into());
+        let parts = Parts {
+            run_id: meta.run_id,
+            term: meta.term,
+            liveness,
+            ledger,
+            heartbeats: config.events.worker_heartbeat,
+            clock: Arc::clone(&clock),
+            emit: Arc::clone(&emit),
+        };
+        let (thread, ended) = spawn(Engine::new(parts, inbox, outbox))?;
+        Ok(Self { server, engine, ended, thread, run_id: meta.run_id, clock, emit })
+    }
+
+    /// The address it listens on.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// The run it leads.
+    #[must_use]
+    pub fn run_id(&self) -> RunId {
+        self.run_id
+    }
+
+    /// Waits until it cannot go on; never ends on a healthy disk.
+    pub async fn failed(&mut self) -> CoordinatorError {
+        match (&mut self.ended).await {
+            Ok(Err(error)) => CoordinatorError::Ledger(error),
+            Ok(Ok(())) | Err(_) => CoordinatorError::EngineLost,
+        }
+    }
+
+    /// Ends in good order: no more verdicts, every session is told, the ledger is on disk.
+    ///
+    /// # Errors
+    /// When what was submitted cannot be written any more.
+    pub async fn stop(self, signal: &str) -> Result<(), CoordinatorError> {
+        let stopping = CoordinatorStopping { signal: signal.to_owned() };
+        self.emit.emit(self.clock.now(), None, stopping.into());
+        // An engine that has ended already says so through `ended`.
+        let _ = self.engine.send(Message::Stop).await;
+        drop(self.engine);
+        self.server.close(GRACE).await;
+        let outcome = self.ended.await;
+        // The engine's last act is its answer: the thread is about to end, or has panicked.
+        let _ = self.thread.join();
+        match outcome {
+            Ok(outcome) => outcome.map_err(CoordinatorError::Ledger),
+            Err(_) => Err(CoordinatorError::EngineLost),
+        }
+    }
+}
+
+/// Liveness as the registry has it; everybody live gets a full deadline from now.
+fn restore(
+    config: &CoordinatorConfig,
+    ledger: &Ledger,
+    now: Mono,
+) -> Result<Liveness, Arc<StorageError>> {
+    let mut liveness = Liveness::new(config.timing, config.limits.max_workers, now);
+    for (id, record) in ledger.workers().map_err(Arc::new)? {
+        let state = match record.standing {
+            Standing::Live => State::Ready,
+            Standing::Failed => State::Failed,
+            Standing::Deregistered => State::Deregistered,
+        };
+        liveness.restore(now, id, record.epoch, record.incarnation, state);
+    }
+    Ok(liveness)
+}
+
+type Ended = oneshot::Receiver<Result<(), Arc<StorageError>>>;
+
+/// Runs the engine on a thread and a runtime of its own, so that no connection can delay it.
+fn spawn(engine: Engine) -> Result<(thread::JoinHandle<()>, Ended), CoordinatorError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(CoordinatorError::Thread)?;
+    let (report, ended) = oneshot::channel();
+    let thread = thread::Builder::new()
+        .name("engine".into())
+        .spawn(move || {
+            let outcome = runtime.block_on(engine.run());
+            // Whoever would have listened has dropped the coordinator.
+            let _ = report.send(outcome);
+        })
+        .map_err(CoordinatorError::Thread)?;
+    Ok((thread, ended))
+}

@@ -1,5 +1,7 @@
 //! The store on real files: durability across processes' lives, grouping, order, and refusals.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::sync::mpsc;

@@ -1,0 +1,436 @@
+//! The engine: one task on a thread of its own that feeds sessions' messages and the passing of
+//! time to [`Liveness`] and carries out its effects.
+//!
+//! It is the only owner of liveness, sessions and ledger, so nothing is locked. On the way of a
+//! verdict there is no disk and no socket: the event is handed over first, the record follows.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rollout_core::config::HeartbeatEvents;
+use rollout_core::duration::as_ms;
+use rollout_core::event::{
+    Body, CoordinatorStalled, Emit, WorkerDeregistered, WorkerDraining, WorkerFailed,
+    WorkerHeartbeat, WorkerReady, WorkerRecovered, WorkerRegistered, WorkerResumed,
+    WorkerSuspected,
+};
+use rollout_core::{Clock, Incarnation, Mono, RunId, WorkerId};
+use rollout_storage::StorageError;
+use rollout_transport::{Down, DownSink, FenceReason, RejectReason};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::ledger::{BeatRecord, Durable, Ledger, Standing, WorkerRecord};
+use crate::liveness::{Effect, Liveness, Registration, Suspicion};
+use crate::watchdog::{self, Watchdog};
+
+/// Messages that may wait for the engine; then sessions wait, and their workers with them.
+pub(crate) const QUEUE: usize = 4_096;
+/// Messages taken between two looks at the deadlines.
+const BATCH: usize = 256;
+
+/// One session, as its task and the engine know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SessionId(pub(crate) u64);
+
+/// What a process says of itself when it registers.
+pub(crate) struct Candidate {
+    pub(crate) worker: WorkerId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) epoch: Option<u64>,
+    pub(crate) version: String,
+    pub(crate) plugins: Vec<String>,
+    pub(crate) session: SessionId,
+    pub(crate) down: DownSink,
+    /// Ends the session's task.
+    pub(crate) end: CancellationToken,
+}
+
+/// What reaches the engine.
+pub(crate) enum Message {
+    Register(Box<Candidate>, oneshot::Sender<Option<u64>>),
+    Beat {
+        worker: WorkerId,
+        epoch: u64,
+        session: SessionId,
+        beat: u64,
+    },
+    Draining {
+        worker: WorkerId,
+        epoch: u64,
+    },
+    Deregister {
+        worker: WorkerId,
+        epoch: u64,
+    },
+    Lost {
+        worker: WorkerId,
+        epoch: u64,
+        session: SessionId,
+    },
+    /// A registration is on disk.
+    Recorded {
+        worker: WorkerId,
+        session: SessionId,
+        answer: Down,
+    },
+    Durable(Durable),
+    Broken(Arc<StorageError>),
+    /// Verdicts end here; the ledger is closed before the answer.
+    Stop,
+}
+
+/// The session that currently speaks for a worker.
+struct Connected {
+    session: SessionId,
+    epoch: u64,
+    down: DownSink,
+    end: CancellationToken,
+    /// The newest beat of its epoch that is on disk.
+    durable: u64,
+}
+
+pub(crate) struct Engine {
+    pub(crate) run_id: RunId,
+    pub(crate) term: u64,
+    pub(crate) liveness: Liveness,
+    pub(crate) ledger: Ledger,
+    pub(crate) heartbeats: HeartbeatEvents,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) emit: Arc<dyn Emit>,
+    pub(crate) inbox: mpsc::Receiver<Message>,
+    /// For the ledger's writer to answer through.
+    pub(crate) outbox: mpsc::WeakSender<Message>,
+    sessions: HashMap<WorkerId, Connected>,
+}
+
+/// The parts an engine is made of, besides its mailbox.
+pub(crate) struct Parts {
+    pub(crate) run_id: RunId,
+    pub(crate) term: u64,
+    pub(crate) liveness: Liveness,
+    pub(crate) ledger: Ledger,
+    pub(crate) heartbeats: HeartbeatEvents,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) emit: Arc<dyn Emit>,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        parts: Parts,
+        inbox: mpsc::Receiver<Message>,
+        outbox: mpsc::WeakSender<Message>,
+    ) -> Self {
+        let Parts { run_id, term, liveness, ledger, heartbeats, clock, emit } = parts;
+        let sessions = HashMap::new();
+        Self { run_id, term, liveness, ledger, heartbeats, clock, emit, inbox, outbox, sessions }
+    }
+
+    /// Runs until it is stopped or the ledger breaks; then everything submitted is on disk.
+    pub(crate) async fn run(mut self) -> Result<(), Arc<StorageError>> {
+        let outcome = self.serve().await;
+        // The ledger's writer may be waiting for room in here, and is waited for next.
+        self.inbox.close();
+        outcome
+    }
+
+    async fn serve(&mut self) -> Result<(), Arc<StorageError>> {
+        let mut watchdog = Watchdog::new(self.clock.now());
+        let longest = watchdog::TICK.min(self.liveness.scan_tick());
+        let mut messages = Vec::with_capacity(BATCH);
+        loop {
+            let now = self.clock.now();
+            if let Some(stall) = watchdog.observe(now) {
+                self.stalled(now, stall);
+            }
+            for message in messages.drain(..) {
+                match message {
+                    Message::Stop => {
+                        self.say_goodbye();
+                        return Ok(());
+                    }
+                    Message::Broken(error) => return Err(error),
+                    other => self.handle(now, other),
+                }
+            }
+            self.expire(now);
+            self.sync_beats();
+            let nap =
+                self.liveness.next_wake().map_or(longest, |wake| wake.since(now).min(longest));
+            tokio::select! {
+                biased;
+                received = self.inbox.recv_many(&mut messages, BATCH) => if received == 0 {
+                    return Ok(());
+                },
+                () = sleep(nap) => {}
+            }
+        }
+    }
+
+    /// The coordinator itself was stopped. One more tick is credited, so that what waits in the
+    /// sockets is read before anything expires.
+    fn stalled(&mut self, now: Mono, stall: Duration) {
+        self.liveness.credit(stall + watchdog::TICK);
+        self.emit.emit(now, None, CoordinatorStalled { ms: as_ms(stall) }.into());
+    }
+
+    fn handle(&mut self, now: Mono, message: Message) {
+        match message {
+            Message::Register(candidate, reply) => {
+                // A session that has gone meanwhile is seen as lost by its own task.
+                let _ = reply.send(self.register(now, *candidate));
+            }
+            Message::Beat { worker, epoch, session, beat } => {
+                self.beat(now, worker, epoch, session, beat);
+            }
+            Message::Draining { worker, epoch } => {
+                if self.liveness.draining(worker, epoch) {
+                    self.emit.emit(now, Some(worker), WorkerDraining { epoch }.into());
+                }
+            }
+            Message::Deregister { worker, epoch } => self.deregister(now, worker, epoch),
+            Message::Lost { worker, epoch, session } => self.lost(now, worker, epoch, session),
+            Message::Recorded { worker, session, answer } => self.answer(worker, session, answer),
+            Message::Durable(beats) => self.durable(&beats),
+            Message::Stop | Message::Broken(_) => {}
+        }
+    }
+
+    /// The epoch under which the session's messages count, or nothing if it was refused; the
+    /// answer itself goes down the session, after the fsync where there is one.
+    fn register(&mut self, now: Mono, candidate: Candidate) -> Option<u64> {
+        let Candidate { worker, incarnation, epoch: known, .. } = candidate;
+        let (run_id, term) = (self.run_id, self.term);
+        match self.liveness.register(now, worker, incarnation, known) {
+            Registration::New { epoch } => {
+                let (version, plugins) = (candidate.version.clone(), candidate.plugins.clone());
+                let body = WorkerRegistered { epoch, incarnation, version, plugins };
+                self.emit.emit(now, Some(worker), body.into());
+                let answer = Down::Registered { run_id, epoch, term, resumed: false };
+                let session = candidate.session;
+                self.connect(candidate, epoch);
+                self.record(worker, epoch, incarnation, Some((session, answer)));
+                Some(epoch)
+            }
+            Registration::Resumed { epoch } => {
+                self.emit.emit(now, Some(worker), WorkerResumed { epoch }.into());
+                let session = candidate.session;
+                self.connect(candidate, epoch);
+                let answer = Down::Registered { run_id, epoch, term, resumed: true };
+                self.answer(worker, session, answer);
+                Some(epoch)
+            }
+            Registration::Failed => {
+                refuse(&candidate, Down::Fenced { reason: FenceReason::Failed })
+            }
+            Registration::Superseded => {
+                refuse(&candidate, Down::Fenced { reason: FenceReason::Superseded })
+            }
+            Registration::Full => {
+                let detail = format!("the fleet is full: {} workers", self.liveness.live());
+                refuse(&candidate, Down::Rejected { reason: RejectReason::Capacity, detail })
+            }
+        }
+    }
+
+    /// Makes the candidate's session the one that speaks for its worker.
+    fn connect(&mut self, candidate: Candidate, epoch: u64) {
+        let Candidate { worker, session, down, end, .. } = candidate;
+        let fresh = Connected { session, epoch, down, end, durable: 0 };
+        if let Some(old) = self.sessions.insert(worker, fresh) {
+            if old.epoch != epoch {
+                let _ = old.down.try_send(Down::Fenced { reason: FenceReason::Superseded });
+            }
+            old.end.cancel();
+        }
+    }
+
+    /// Records a registration; what the session is to be told then goes out after the fsync.
+    fn record(
+        &self,
+        worker: WorkerId,
+        epoch: u64,
+        incarnation: Incarnation,
+        answer: Option<(SessionId, Down)>,
+    ) {
+        let outbox = self.outbox.clone();
+        let record = WorkerRecord { epoch, incarnation, standing: Standing::Live };
+        self.ledger.record(worker, record, move |outcome| {
+            let message = match (outcome, answer) {
+                (Err(error), _) => Message::Broken(error),
+                (Ok(()), Some((session, answer))) => Message::Recorded { worker, session, answer },
+                (Ok(()), None) => return,
+            };
+            send_from_writer(&outbox, message);
+        });
+    }
+
+    /// A full session queue means a peer that does not read: it misses the answer, and its own
+    /// time-out ends the session.
+    fn answer(&self, worker: WorkerId, session: SessionId, answer: Down) {
+        if let Some(connected) = self.sessions.get(&worker).filter(|c| c.session == session) {
+            let _ = connected.down.try_send(answer);
+        }
+    }
+
+    fn beat(&mut self, now: Mono, worker: WorkerId, epoch: u64, session: SessionId, beat: u64) {
+        let Some(connected) = self.sessions.get_mut(&worker).filter(|c| c.session == session)
+        else {
+            return;
+        };
+        let Ok(effect) = self.liveness.beat(now, worker, epoch) else {
+            let _ = connected.down.try_send(Down::Fenced { reason: FenceReason::Failed });
+            connected.end.cancel();
+            return;
+        };
+        let _ = connected.down.try_send(Down::Ack { beat, durable: connected.durable });
+        self.ledger.beat(worker, BeatRecord::new(epoch, beat, self.clock.wall()));
+        let wanted = match self.heartbeats {
+            HeartbeatEvents::All => true,
+            HeartbeatEvents::First => effect == Some(Effect::Ready),
+            HeartbeatEvents::None => false,
+        };
+        if wanted {
+            self.emit.emit(now, Some(worker), WorkerHeartbeat { epoch, beat }.into());
+        }
+        if let Some(effect) = effect {
+            self.carry_out(now, worker, epoch, effect);
+        }
+    }
+
+    fn deregister(&mut self, now: Mono, worker: WorkerId, epoch: u64) {
+        if !self.liveness.deregister(now, worker, epoch) {
+            return;
+        }
+        self.emit.emit(now, Some(worker), WorkerDeregistered { epoch }.into());
+        let session = self.sessions.get(&worker).map(|c| c.session);
+        self.end_epoch(worker, epoch, Standing::Deregistered, session);
+    }
+
+    fn lost(&mut self, now: Mono, worker: WorkerId, epoch: u64, session: SessionId) {
+        if self.sessions.get(&worker).is_none_or(|c| c.session != session) {
+            return;
+        }
+        self.sessions.remove(&worker);
+        if let Some(effect) = self.liveness.disconnected(worker, epoch) {
+            self.carry_out(now, worker, epoch, effect);
+        }
+    }
+
+    fn expire(&mut self, now: Mono) {
+        let mut effects = Vec::new();
+        self.liveness.expire(now, |worker, epoch, effect| effects.push((worker, epoch, effect)));
+        for (worker, epoch, effect) in effects {
+            self.carry_out(now, worker, epoch, effect);
+        }
+    }
+
+    fn carry_out(&mut self, now: Mono, worker: WorkerId, epoch: u64, effect: Effect) {
+        let body: Body = match effect {
+            Effect::Ready => WorkerReady { epoch }.into(),
+            Effect::Suspected(why) => {
+                WorkerSuspected { epoch, reason: Cow::Borrowed(word(why)) }.into()
+            }
+            Effect::Recovered { gap } => WorkerRecovered { epoch, gap_ms: as_ms(gap) }.into(),
+            Effect::Failed { overdue, overshoot, credited } => WorkerFailed {
+                epoch,
+                overdue_ms: as_ms(overdue),
+                overshoot_ms: as_ms(overshoot),
+                credited_ms: as_ms(credited),
+            }
+            .into(),
+            Effect::Forgotten => {
+                let outbox = self.outbox.clone();
+                return self.ledger.forget(worker, move |outcome| report(&outbox, outcome));
+            }
+        };
+        self.emit.emit(now, Some(worker), body);
+        if let Effect::Failed { .. } = effect {
+            self.end_epoch(worker, epoch, Standing::Failed, None);
+            if let Some(connected) = self.sessions.remove(&worker) {
+                let _ = connected.down.try_send(Down::Fenced { reason: FenceReason::Failed });
+                connected.end.cancel();
+            }
+        }
+    }
+
+    /// Records that the epoch is over; the session, if one is named, hears of it after the fsync.
+    fn end_epoch(
+        &self,
+        worker: WorkerId,
+        epoch: u64,
+        standing: Standing,
+        session: Option<SessionId>,
+    ) {
+        let Some(incarnation) = self.liveness.incarnation(worker) else { return };
+        let outbox = self.outbox.clone();
+        let record = WorkerRecord { epoch, incarnation, standing };
+        self.ledger.record(worker, record, move |outcome| match (outcome, session) {
+            (Ok(()), Some(session)) => {
+                let answer = Down::Deregistered;
+                send_from_writer(&outbox, Message::Recorded { worker, session, answer });
+            }
+            (outcome, _) => report(&outbox, outcome),
+        });
+    }
+
+    fn sync_beats(&mut self) {
+        let outbox = self.outbox.clone();
+        self.ledger.sync_beats(move |outcome| {
+            let message = match outcome {
+                Ok(beats) => Message::Durable(beats),
+                Err(error) => Message::Broken(error),
+            };
+            send_from_writer(&outbox, message);
+        });
+    }
+
+    fn durable(&mut self, beats: &Durable) {
+        self.ledger.synced();
+        for (worker, record) in beats {
+            if let Some(connected) =
+                self.sessions.get_mut(worker).filter(|c| c.epoch == record.epoch)
+            {
+                connected.durable = record.beat;
+            }
+        }
+    }
+
+    /// Tells every session that the coordinator ends.
+    fn say_goodbye(&mut self) {
+        for (_, connected) in self.sessions.drain() {
+            let _ = connected.down.try_send(Down::Stopping);
+            connected.end.cancel();
+        }
+    }
+}
+
+const fn word(why: Suspicion) -> &'static str {
+    match why {
+        Suspicion::ConnectionLost => "connection_lost",
+        Suspicion::MissedBeats => "missed_beats",
+    }
+}
+
+/// Answers a candidate that gets no epoch.
+fn refuse(candidate: &Candidate, answer: Down) -> Option<u64> {
+    let _ = candidate.down.try_send(answer);
+    None
+}
+
+fn report(outbox: &mpsc::WeakSender<Message>, outcome: Result<(), Arc<StorageError>>) {
+    if let Err(error) = outcome {
+        send_from_writer(outbox, Message::Broken(error));
+    }
+}
+
+/// From the ledger's writer, which may wait for the engine; an engine that has ended needs no
+/// answer.
+fn send_from_writer(outbox: &mpsc::WeakSender<Message>, message: Message) {
+    if let Some(outbox) = outbox.upgrade() {
+        let _ = outbox.blocking_send(message);
+    }
+}

@@ -1,0 +1,146 @@
+//! What the coordinator remembers across its own death: the run and term, the worker registry and
+//! the newest beat of every worker.
+//!
+//! Nothing here decides. Registrations and verdicts go ahead of beats; beats that arrive while a
+//! commit syncs are written together by the next one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rollout_core::{Incarnation, RunId, WorkerId};
+use rollout_storage::{Priority, StorageError, Store, Table};
+use serde::{Deserialize, Serialize};
+
+const META: Table<(), Meta> = Table::new("coordinator");
+const WORKERS: Table<WorkerId, WorkerRecord> = Table::new("workers");
+const BEATS: Table<WorkerId, BeatRecord> = Table::new("heartbeats");
+
+/// The coordinator's own row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Meta {
+    /// The run this database belongs to.
+    pub(crate) run_id: RunId,
+    /// Grows by one with each start.
+    pub(crate) term: u64,
+}
+
+/// How a worker stands in the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Standing {
+    Live,
+    Failed,
+    Deregistered,
+}
+
+/// A row of the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WorkerRecord {
+    pub(crate) epoch: u64,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) standing: Standing,
+}
+
+/// A row of the heartbeat ledger: the newest beat of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BeatRecord {
+    pub(crate) epoch: u64,
+    pub(crate) beat: u64,
+    /// The coordinator's wall clock, for people.
+    pub(crate) unix_ms: u64,
+}
+
+impl BeatRecord {
+    pub(crate) fn new(epoch: u64, beat: u64, wall: SystemTime) -> Self {
+        let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { epoch, beat, unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
+    }
+}
+
+/// The database, and the beats that wait for the next commit.
+pub(crate) struct Ledger {
+    store: Store,
+    waiting: HashMap<WorkerId, BeatRecord>,
+    syncing: bool,
+}
+
+/// The newest beats that have become durable with one commit.
+pub(crate) type Durable = Vec<(WorkerId, BeatRecord)>;
+
+impl Ledger {
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store, waiting: HashMap::new(), syncing: false }
+    }
+
+    /// Opens a new term, durably, and says which run the database belongs to.
+    pub(crate) fn begin_term(&self, wanted: Option<RunId>) -> Result<Meta, Arc<StorageError>> {
+        let before = self.store.get(META, &()).map_err(Arc::new)?;
+        let meta = before.map_or_else(
+            || Meta { run_id: wanted.unwrap_or_else(RunId::generate), term: 1 },
+            |meta| Meta { term: meta.term + 1, ..meta },
+        );
+        if wanted.is_none_or(|run| run == meta.run_id) {
+            self.store.write(move |batch| batch.put(META, &(), &meta))?;
+        }
+        Ok(meta)
+    }
+
+    /// Every worker of the registry.
+    pub(crate) fn workers(&self) -> Result<Vec<(WorkerId, WorkerRecord)>, StorageError> {
+        self.store.scan(WORKERS)
+    }
+
+    /// Writes a registry row; `done` is told when it is on disk.
+    pub(crate) fn record(
+        &self,
+        id: WorkerId,
+        record: WorkerRecord,
+        done: impl FnOnce(Result<(), Arc<StorageError>>) + Send + 'static,
+    ) {
+        let write = move |batch: &mut rollout_storage::Batch<'_>| batch.put(WORKERS, &id, &record);
+        self.store.submit(Priority::Control, write, done);
+    }
+
+    /// Removes a worker from registry and heartbeat ledger.
+    pub(crate) fn forget(
+        &self,
+        id: WorkerId,
+        done: impl FnOnce(Result<(), Arc<StorageError>>) + Send + 'static,
+    ) {
+        let write = move |batch: &mut rollout_storage::Batch<'_>| {
+            batch.remove(WORKERS, &id)?;
+            batch.remove(BEATS, &id)
+        };
+        self.store.submit(Priority::Control, write, done);
+    }
+
+    /// Takes a beat to be written with the next commit.
+    pub(crate) fn beat(&mut self, id: WorkerId, record: BeatRecord) {
+        self.waiting.insert(id, record);
+    }
+
+    /// Writes the waiting beats, unless the last ones are still on their way; `done` is told which
+    /// they were. Called after every batch of beats and after every commit of some.
+    pub(crate) fn sync_beats(
+        &mut self,
+        done: impl FnOnce(Result<Durable, Arc<StorageError>>) + Send + 'static,
+    ) {
+        if self.syncing || self.waiting.is_empty() {
+            return;
+        }
+        self.syncing = true;
+        let beats: Arc<Durable> = Arc::new(self.waiting.drain().collect());
+        let written = Arc::clone(&beats);
+        self.store.submit(
+            Priority::Background,
+            move |batch| batch.put_all(BEATS, written.iter().map(|(id, beat)| (id, beat))),
+            move |outcome| done(outcome.map(|()| Arc::unwrap_or_clone(beats))),
+        );
+    }
+
+    /// The beats handed to [`sync_beats`](Self::sync_beats) are on disk: more may go.
+    pub(crate) fn synced(&mut self) {
+        self.syncing = false;
+    }
+}

@@ -1,0 +1,188 @@
+//! What a worker says, checked and handed to the engine: one task per session, and nothing decided
+//! here that the engine could be wrong about.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rollout_core::event::{Emit, WorkerRejected};
+use rollout_core::{Clock, RunId, TimeBudget, WorkerId};
+use rollout_transport::{
+    Down, Handler, Identity, Refusal, RejectReason, Session, Up, WireError, wire::Timing,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{Candidate, Message, SessionId};
+
+/// What every session needs to know.
+pub(crate) struct Sessions {
+    pub(crate) run_id: RunId,
+    pub(crate) budget: TimeBudget,
+    pub(crate) registration_timeout: Duration,
+    pub(crate) engine: mpsc::Sender<Message>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) emit: Arc<dyn Emit>,
+    pub(crate) next: AtomicU64,
+}
+
+/// Why a session is refused.
+struct Rejection {
+    reason: RejectReason,
+    detail: String,
+}
+
+impl Rejection {
+    fn new(reason: RejectReason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into() }
+    }
+}
+
+impl Handler for Sessions {
+    async fn session(&self, mut session: Session) {
+        let identity = match session.identity {
+            Identity::Worker(worker) => worker,
+            ref other => {
+                let detail = format!("the certificate is {other}'s, not a worker's");
+                return self.reject(&session, None, Rejection::new(RejectReason::Identity, detail));
+            }
+        };
+        match self.registration(&mut session, identity).await {
+            Ok(candidate) => self.speak(session, candidate).await,
+            Err(rejection) => self.reject(&session, Some(identity), rejection),
+        }
+    }
+
+    fn refused(&self, peer: SocketAddr, identity: Option<&Identity>, why: &Refusal) {
+        let worker = match identity {
+            Some(Identity::Worker(worker)) => Some(*worker),
+            _ => None,
+        };
+        let (reason, detail) = (why.kind.as_str().to_owned(), why.detail.clone());
+        let body = WorkerRejected { reason, detail, peer: peer.to_string() };
+        self.emit.emit(self.clock.now(), worker, body.into());
+    }
+}
+
+impl Sessions {
+    fn reject(&self, session: &Session, worker: Option<WorkerId>, rejection: Rejection) {
+        let Rejection { reason, detail } = rejection;
+        let peer = session.peer.to_string();
+        let body =
+            WorkerRejected { reason: reason.as_str().to_owned(), detail: detail.clone(), peer };
+        self.emit.emit(self.clock.now(), worker, body.into());
+        // A peer that is gone already needs no answer.
+        let _ = session.down.try_send(Down::Rejected { reason, detail });
+    }
+
+    /// Reads and checks the first line.
+    async fn registration(
+        &self,
+        session: &mut Session,
+        identity: WorkerId,
+    ) -> Result<Box<Candidate>, Rejection> {
+        let protocol = |detail: String| Rejection::new(RejectReason::Protocol, detail);
+        let first = timeout(self.registration_timeout, session.up.next())
+            .await
+            .map_err(|_| protocol("no registration within the header time-out".into()))?
+            .map_err(|e| protocol(describe(&e)))?;
+        let Some(Up::Register { worker_id, incarnation, epoch, run_id, version, plugins, timing }) =
+            first
+        else {
+            return Err(protocol("the first line is not a registration".into()));
+        };
+        if worker_id != identity {
+            let detail = format!("the certificate is worker {identity}'s, not {worker_id}'s");
+            return Err(Rejection::new(RejectReason::Identity, detail));
+        }
+        if let Some(other) = run_id.filter(|run| *run != self.run_id) {
+            let detail = format!("this coordinator leads run {}, not {other}", self.run_id);
+            return Err(Rejection::new(RejectReason::Run, detail));
+        }
+        self.check_timing(&timing)?;
+        Ok(Box::new(Candidate {
+            worker: worker_id,
+            incarnation,
+            epoch,
+            version,
+            plugins,
+            session: SessionId(self.next.fetch_add(1, Ordering::Relaxed)),
+            down: session.down.clone(),
+            end: CancellationToken::new(),
+        }))
+    }
+
+    /// A worker cannot give itself more time than the coordinator gives it.
+    fn check_timing(&self, timing: &Timing) -> Result<(), Rejection> {
+        let refuse = |detail: String| Err(Rejection::new(RejectReason::Timing, detail));
+        let ours = self.budget;
+        let Some(interval) = timing.heartbeat_interval() else {
+            return refuse("heartbeat_interval is no duration".into());
+        };
+        let Some(fence) = timing.worker_self_fence_timeout() else {
+            return refuse("worker_self_fence_timeout is no duration".into());
+        };
+        if interval > ours.heartbeat_interval {
+            return refuse(format!(
+                "the worker's heartbeat_interval ({interval:?}) exceeds the coordinator's ({:?})",
+                ours.heartbeat_interval
+            ));
+        }
+        if fence >= ours.coordinator_failure_timeout {
+            return refuse(format!(
+                "the worker's worker_self_fence_timeout ({fence:?}) must be less than the \
+                 coordinator's coordinator_failure_timeout ({:?})",
+                ours.coordinator_failure_timeout
+            ));
+        }
+        Ok(())
+    }
+
+    /// Hands the session's messages on until it ends. The engine waits for none of them, so that a
+    /// failed send means that it has ended.
+    async fn speak(&self, mut session: Session, candidate: Box<Candidate>) {
+        let (worker, id, end) = (candidate.worker, candidate.session, candidate.end.clone());
+        let (reply, registered) = oneshot::channel();
+        if self.engine.send(Message::Register(candidate, reply)).await.is_err() {
+            return;
+        }
+        let Ok(Some(epoch)) = registered.await else { return };
+        loop {
+            let line = tokio::select! {
+                biased;
+                () = end.cancelled() => break,
+                line = session.up.next() => line,
+            };
+            let message = match line {
+                Ok(Some(Up::Beat { beat })) => Message::Beat { worker, epoch, session: id, beat },
+                Ok(Some(Up::Draining)) => Message::Draining { worker, epoch },
+                Ok(Some(Up::Deregister)) => Message::Deregister { worker, epoch },
+                Ok(Some(Up::Register { .. })) => {
+                    let detail = "a second registration in one session";
+                    let rejection = Rejection::new(RejectReason::Protocol, detail);
+                    self.reject(&session, Some(worker), rejection);
+                    break;
+                }
+                Err(error) if error.is_violation() => {
+                    let rejection = Rejection::new(RejectReason::Protocol, describe(&error));
+                    self.reject(&session, Some(worker), rejection);
+                    break;
+                }
+                Ok(None) | Err(_) => break,
+            };
+            if self.engine.send(message).await.is_err() {
+                return;
+            }
+        }
+        let _ = self.engine.send(Message::Lost { worker, epoch, session: id }).await;
+    }
+}
+
+fn describe(error: &WireError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
