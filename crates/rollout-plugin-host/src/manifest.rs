@@ -1,0 +1,306 @@
+//! Manifests: what to run and within which limits. Unknown keys are refused, relative paths are
+//! relative to the manifest.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{env, fs};
+
+use rollout_core::budget::MAX_DURATION;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Cause, PluginError};
+use crate::json;
+
+/// A plugin's manifest, read and checked.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    /// The plugin's name, which the plugin itself must confirm.
+    pub name: String,
+    /// The plugin's version, which the plugin itself must confirm.
+    pub version: String,
+    /// What to run.
+    pub entry: Entry,
+    /// What to call once at start.
+    pub probe: Option<Probe>,
+    /// The limits it runs within.
+    pub limits: Limits,
+    /// Handed to the plugin at start.
+    pub config: Map<String, Value>,
+}
+
+/// What a manifest runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A library in the worker's process.
+    Cdylib(CdylibEntry),
+    /// A process of its own.
+    Sidecar(SidecarEntry),
+}
+
+/// The table `[entry.cdylib]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CdylibEntry {
+    /// The library; in the file a stem, to which the system's prefix and suffix are added.
+    pub path: PathBuf,
+    /// SHA-256 that the library must have, in hex.
+    pub sha256: Option<String>,
+}
+
+/// The table `[entry.sidecar]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SidecarEntry {
+    /// The program and its arguments. A program with a slash in it is a path, one without is looked
+    /// up in `PATH`.
+    pub command: Vec<String>,
+    /// The working directory; the manifest's own if it is not given.
+    #[serde(default)]
+    pub cwd: PathBuf,
+    /// Variables to set.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Variables to pass on from the worker, beside `PATH` and `HOME`.
+    #[serde(default)]
+    pub env_allow: Vec<String>,
+}
+
+/// The table `[probe]`.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    /// The method to call.
+    pub method: String,
+    /// Its parameters; an empty object if they are not given.
+    pub params: Box<RawValue>,
+}
+
+/// The table `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// How long the plugin may take until it is ready.
+    #[serde(with = "rollout_core::duration")]
+    pub start_timeout: Duration,
+    /// How long a call may take.
+    #[serde(with = "rollout_core::duration")]
+    pub call_timeout: Duration,
+    /// How long shutting down may take.
+    #[serde(with = "rollout_core::duration")]
+    pub shutdown_grace: Duration,
+    /// How many calls may be at the plugin at the same time.
+    pub max_in_flight: usize,
+    /// The largest call or answer in bytes: JSON and payload together.
+    pub max_frame: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            start_timeout: Duration::from_secs(10),
+            call_timeout: Duration::from_secs(60),
+            shutdown_grace: Duration::from_secs(2),
+            max_in_flight: 64,
+            max_frame: 16 * 1024 * 1024,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    plugin: Identity,
+    entry: Entries,
+    probe: Option<ProbeTable>,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    config: toml::Table,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Identity {
+    name: String,
+    version: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entries {
+    cdylib: Option<CdylibEntry>,
+    sidecar: Option<SidecarEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProbeTable {
+    method: String,
+    #[serde(default)]
+    params: toml::Table,
+}
+
+impl Manifest {
+    /// Reads and checks a manifest. The library or the program that it names is not looked at yet.
+    ///
+    /// # Errors
+    /// When the file can't be read, or the first thing that is wrong in it.
+    pub fn load(path: &Path) -> Result<Self, PluginError> {
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        let not_found = |source| Cause::NotFound { path: path.to_owned(), source }.at(&name);
+        let text = fs::read_to_string(path).map_err(not_found)?;
+        // Absolute, because a sidecar has a working directory of its own.
+        let here = std::path::absolute(path).map_err(not_found)?;
+        let here = here.parent().unwrap_or(Path::new("/"));
+        Self::parse(&text, here).map_err(|wrong| wrong.into_cause(path).at(&name))
+    }
+
+    fn parse(text: &str, here: &Path) -> Result<Self, Wrong> {
+        let file: File = toml::from_str(text)?;
+        check_name("plugin.name", &file.plugin.name)?;
+        check_name("plugin.version", &file.plugin.version)?;
+        check_limits(&file.limits)?;
+        let entry = match (file.entry.cdylib, file.entry.sidecar) {
+            (Some(cdylib), None) => Entry::Cdylib(check_cdylib(cdylib, here)?),
+            (None, Some(sidecar)) => Entry::Sidecar(check_sidecar(sidecar, here)?),
+            _ => return Err(Wrong::value("write either [entry.cdylib] or [entry.sidecar]")),
+        };
+        let probe = file.probe.map(check_probe).transpose()?;
+        let config = json::from_toml(file.config).map_err(|what| format!("config.{what}"))?;
+        let Identity { name, version } = file.plugin;
+        Ok(Self { name, version, entry, probe, limits: file.limits, config })
+    }
+}
+
+/// What is wrong with a manifest's text.
+#[derive(Debug)]
+struct Wrong {
+    message: String,
+    unknown_field: bool,
+}
+
+impl Wrong {
+    fn value(message: impl Into<String>) -> Self {
+        Self { message: message.into(), unknown_field: false }
+    }
+
+    fn into_cause(self, path: &Path) -> Cause {
+        let (path, message) = (path.to_owned(), self.message);
+        if self.unknown_field {
+            Cause::UnknownField { path, message }
+        } else {
+            Cause::Invalid { path, message }
+        }
+    }
+}
+
+impl From<String> for Wrong {
+    fn from(message: String) -> Self {
+        Self::value(message)
+    }
+}
+
+impl From<toml::de::Error> for Wrong {
+    fn from(error: toml::de::Error) -> Self {
+        let unknown_field = error.message().starts_with("unknown field");
+        Self { message: error.to_string().trim_end().to_owned(), unknown_field }
+    }
+}
+
+fn check_name(key: &str, name: &str) -> Result<(), Wrong> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.+".contains(c);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+        return Err(Wrong::value(format!(
+            "{key} (`{name}`) must be 1 to 64 letters, digits, `_`, `-`, `.` or `+`"
+        )));
+    }
+    Ok(())
+}
+
+fn check_limits(limits: &Limits) -> Result<(), Wrong> {
+    let durations = [
+        ("start_timeout", limits.start_timeout),
+        ("call_timeout", limits.call_timeout),
+        ("shutdown_grace", limits.shutdown_grace),
+    ];
+    for (key, value) in durations {
+        if value.is_zero() || value > MAX_DURATION {
+            return Err(Wrong::value(format!(
+                "limits.{key} ({value:?}) must be more than zero and at most a day"
+            )));
+        }
+    }
+    let sizes = [
+        ("max_in_flight", limits.max_in_flight, 1, 65_536),
+        ("max_frame", limits.max_frame, 4096, 1 << 30),
+    ];
+    for (key, value, least, most) in sizes {
+        if value < least || value > most {
+            return Err(Wrong::value(format!(
+                "limits.{key} ({value}) must be from {least} to {most}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_cdylib(entry: CdylibEntry, here: &Path) -> Result<CdylibEntry, Wrong> {
+    let stem = entry.path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let stem = stem.ok_or_else(|| Wrong::value("entry.cdylib.path is empty"))?;
+    if [".so", ".dylib"].iter().any(|suffix| stem.ends_with(suffix)) {
+        return Err(Wrong::value(format!(
+            "entry.cdylib.path (`{}`) must be a stem: leave out `lib` and the suffix, they are added",
+            entry.path.display()
+        )));
+    }
+    let hex = |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    if let Some(pin) = entry.sha256.as_ref().filter(|pin| !hex(pin)) {
+        return Err(Wrong::value(format!("entry.cdylib.sha256 (`{pin}`) must be 64 hex digits")));
+    }
+    let file = format!("{}{stem}{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
+    let path = here.join(entry.path).with_file_name(file);
+    Ok(CdylibEntry { path, sha256: entry.sha256.map(|pin| pin.to_ascii_lowercase()) })
+}
+
+fn check_sidecar(mut entry: SidecarEntry, here: &Path) -> Result<SidecarEntry, Wrong> {
+    let program = entry.command.first_mut().filter(|program| !program.is_empty());
+    let program = program.ok_or_else(|| Wrong::value("entry.sidecar.command is empty"))?;
+    if program.contains('/') {
+        *program = here.join(&*program).to_string_lossy().into_owned();
+    }
+    if entry.command.iter().chain(entry.env.values()).any(|text| text.contains('\0')) {
+        return Err(Wrong::value("entry.sidecar: a command or variable has a NUL in it"));
+    }
+    for name in entry.env.keys().chain(&entry.env_allow) {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(Wrong::value(format!("entry.sidecar: `{name}` is no variable's name")));
+        }
+    }
+    entry.cwd = here.join(entry.cwd);
+    Ok(entry)
+}
+
+fn check_probe(probe: ProbeTable) -> Result<Probe, Wrong> {
+    let params = json::from_toml(probe.params).map_err(|what| format!("probe.params.{what}"))?;
+    let params = serde_json::value::to_raw_value(&params);
+    let params = params.map_err(|error| format!("probe.params: {error}"))?;
+    Ok(Probe { method: probe.method, params })
+}
+
+impl SidecarEntry {
+    /// SHA-256 of the command line, in hex.
+    pub(crate) fn digest(&self) -> String {
+        digest(self.command.join("\0").as_bytes())
+    }
+}
+
+/// SHA-256 in hex.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

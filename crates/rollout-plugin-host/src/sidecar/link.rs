@@ -1,0 +1,195 @@
+//! The task that owns a sidecar's process and socket: writes calls, reads answers, and ends the
+//! process when it is told to or when the plugin breaks the protocol.
+
+use std::future::pending;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rollout_core::event::PluginExited;
+use tokio::io::{AsyncWriteExt, BufReader, BufWriter};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+
+use super::frame::{Frame, FrameError};
+use super::wire::{FromPlugin, ToPlugin};
+use super::{Child, Down, Outgoing, Shared, encode, too_large_answer};
+use crate::error::{Cause, Executed, Exited};
+use crate::plugin::{Failed, HostEvent, Reply};
+
+/// How long the second of two signs of one end (the socket's, the process's) is waited for, so that
+/// the error says all there is to say.
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// What the task owns.
+pub(super) struct Link {
+    pub(super) shared: Arc<Shared>,
+    pub(super) child: Child,
+    pub(super) stream: UnixStream,
+    pub(super) outgoing: mpsc::Sender<Outgoing>,
+    pub(super) queue: mpsc::Receiver<Outgoing>,
+    pub(super) stop: watch::Receiver<bool>,
+    pub(super) ended: watch::Sender<bool>,
+}
+
+impl Link {
+    /// The task's whole life; when it ends, nothing of the process is left.
+    pub(super) async fn run(self) {
+        let Self { shared, mut child, stream, outgoing, queue, mut stop, ended } = self;
+        let (from, to) = stream.into_split();
+        let mut reading = pin!(read(&shared, from));
+        let mut writing = pin!(write(&shared, queue, to));
+        let down = tokio::select! {
+            down = &mut reading => down,
+            () = &mut writing => Down::HungUp,
+            exited = child.exited() => Down::Exited(exited),
+            // An error means that nobody can call any more.
+            _ = stop.wait_for(|stop| *stop) => Down::Asked,
+        };
+        let down = match down {
+            Down::HungUp => child.exited_within(LAST_WORDS).await.map_or(down, Down::Exited),
+            Down::Exited(_) => {
+                // Answers that it wrote before its end are still in the socket.
+                let _ = timeout(LAST_WORDS, reading.as_mut()).await;
+                down
+            }
+            down => down,
+        };
+        shared.fail(&down);
+        let grace = shared.limits.shutdown_grace / 2;
+        let expected = matches!(down, Down::Asked);
+        let exited = match down {
+            Down::Exited(exited) => exited,
+            Down::Asked => {
+                // There is room for it: it is sent once.
+                let _ = outgoing.try_send(Outgoing::Shutdown);
+                match asked(&mut child, grace, reading, writing).await {
+                    Some(exited) => exited,
+                    None => forced(&mut child, grace).await,
+                }
+            }
+            _ => forced(&mut child, grace).await,
+        };
+        (shared.on_event)(HostEvent::Exited(PluginExited {
+            name: shared.name.to_string(),
+            code: exited.code,
+            signal: exited.signal,
+            stderr_tail: exited.stderr_tail,
+            expected,
+        }));
+        ended.send_replace(true);
+    }
+}
+
+/// Lets the process end by itself, and reads on meanwhile so that it does not block on its last words.
+async fn asked(
+    child: &mut Child,
+    grace: Duration,
+    reading: Pin<&mut impl Future<Output = Down>>,
+    writing: Pin<&mut impl Future<Output = ()>>,
+) -> Option<Exited> {
+    let traffic = async {
+        tokio::join!(reading, writing);
+        pending::<()>().await;
+    };
+    tokio::select! {
+        exited = child.exited() => Some(exited),
+        () = sleep(grace) => None,
+        () = traffic => None,
+    }
+}
+
+/// Ends the process against its will.
+async fn forced(child: &mut Child, grace: Duration) -> Exited {
+    child.terminate();
+    if let Some(exited) = child.exited_within(grace).await {
+        return exited;
+    }
+    child.handle().kill();
+    child.exited().await
+}
+
+/// Writes what is queued; ends when the plugin reads no more.
+async fn write(shared: &Shared, mut queue: mpsc::Receiver<Outgoing>, to: OwnedWriteHalf) {
+    let mut to = BufWriter::new(to);
+    loop {
+        let next = match queue.try_recv() {
+            Ok(next) => next,
+            Err(TryRecvError::Empty) => {
+                if to.flush().await.is_err() {
+                    return;
+                }
+                let Some(next) = queue.recv().await else { return };
+                next
+            }
+            Err(TryRecvError::Disconnected) => return,
+        };
+        let frame = match next {
+            Outgoing::Call(id, frame) => {
+                if !shared.state().calls.send(id) {
+                    continue;
+                }
+                Ok(frame)
+            }
+            Outgoing::Cancel(id) => encode(&ToPlugin::Cancel { id }, Bytes::new()),
+            Outgoing::Shutdown => {
+                let grace = shared.limits.shutdown_grace / 2;
+                let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+                encode(&ToPlugin::Shutdown { grace_ms }, Bytes::new())
+            }
+        };
+        let Ok(frame) = frame else { continue };
+        if frame.write(&mut to).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads and passes on what the plugin sends; ends with the reason why it can't any more.
+async fn read(shared: &Shared, from: OwnedReadHalf) -> Down {
+    let mut from = BufReader::new(from);
+    loop {
+        let frame = match Frame::read(&mut from, shared.limits.max_frame).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) | Err(FrameError::Io(_)) => return Down::HungUp,
+            Err(FrameError::TooLarge(got)) => return Down::TooLarge(got),
+        };
+        if let Err(message) = dispatch(shared, frame) {
+            return Down::Malformed(message);
+        }
+    }
+}
+
+fn dispatch(shared: &Shared, Frame { json, tail }: Frame) -> Result<(), String> {
+    let (id, answer) = match FromPlugin::parse(&json)? {
+        FromPlugin::Reply { id, result } => (id, Ok(Reply { result, payload: tail })),
+        FromPlugin::Error { id, error } => (id, Err(failure(error, shared))),
+        FromPlugin::Log(record) => {
+            (shared.on_event)(record.event(&shared.name));
+            return Ok(());
+        }
+        FromPlugin::Ready(_) | FromPlugin::Refuse { .. } => {
+            return Err("`ready` and `refuse` come once, as the first message".into());
+        }
+    };
+    if shared.answer(id, answer) {
+        return Ok(());
+    }
+    Err(format!("an answer to call {id}, which is not under way"))
+}
+
+fn failure(error: super::wire::Error, shared: &Shared) -> Failed {
+    let super::wire::Error { code, message, traceback, got } = error;
+    let (cause, executed) = match code.as_str() {
+        "bad_params" => (Cause::BadParams { message }, Executed::Yes),
+        "unknown_method" => (Cause::UnknownMethod { known: Vec::new() }, Executed::No),
+        "cancelled" => (Cause::Cancelled { message }, Executed::Maybe),
+        "too_large" => (too_large_answer(got.unwrap_or_default(), &shared.limits), Executed::Yes),
+        _ => (Cause::User { message, traceback }, Executed::Yes),
+    };
+    Failed::new(cause, executed)
+}

@@ -1,0 +1,240 @@
+//! Starting a sidecar: socket, process, handshake, and whatever ends that early.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rollout_process::{Io, Spawn, SpawnError, WatchConfig};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::calls::Calls;
+use super::frame::{Frame, FrameError};
+use super::link::{LAST_WORDS, Link};
+use super::socket::Socket;
+use super::wire::{FromPlugin, HelloLimits, PROTO, Ready, ToPlugin};
+use super::{Child, Process, Shared, State, encode, python, too_large_answer};
+use crate::error::{Cause, Exited};
+use crate::manifest::{Manifest, SidecarEntry};
+use crate::plugin::{Confirmed, HostConfig, HostEvent, Method, OnEvent};
+
+/// A sidecar's output is read by the line, and this much of a line is kept.
+const WATCH: WatchConfig = WatchConfig { max_line: 8 * 1024, tail_lines: 20 };
+
+impl Process {
+    /// Starts the sidecar and waits until it is ready. When this fails, nothing of it is left.
+    pub(crate) async fn start(
+        entry: &SidecarEntry,
+        manifest: &Manifest,
+        host: &HostConfig,
+    ) -> Result<(Self, Vec<Method>), Cause> {
+        let limit = manifest.limits.start_timeout;
+        let deadline = Instant::now() + limit;
+        let name: Arc<str> = manifest.name.as_str().into();
+        let (socket, token) =
+            (listen(&host.sidecar_dir)?, format!("{:032x}", rand::random::<u128>()));
+        let environment = environment(entry, socket.path(), &token);
+        let launch = Launch {
+            entry: entry.clone(),
+            environment,
+            name: Arc::clone(&name),
+            on_event: Arc::clone(&host.on_event),
+            limit,
+        };
+        let started = spawn_blocking(move || launch.child()).await;
+        let mut child = started.map_err(|error| cannot("its thread failed", error))??;
+        let shaken = {
+            let mut shake = pin!(handshake(socket, &token, manifest, &name, &host.on_event));
+            tokio::select! {
+                biased;
+                shaken = &mut shake => shaken,
+                exited = child.exited() => match timeout(LAST_WORDS, shake).await {
+                    Ok(Err(said @ (Cause::Refused { .. } | Cause::AbiMismatch { .. }))) => Err(said),
+                    _ => Err(Cause::Exited(exited)),
+                },
+                () = sleep_until(deadline) => Err(Cause::Timeout { limit, stderr_tail: None }),
+            }
+        };
+        match shaken {
+            Ok((stream, ready)) => Ok(Self::of(child, stream, ready, manifest, name, host)),
+            Err(cause) => Err(give_up(child, cause).await),
+        }
+    }
+
+    fn of(
+        child: Child,
+        stream: UnixStream,
+        ready: Ready,
+        manifest: &Manifest,
+        name: Arc<str>,
+        host: &HostConfig,
+    ) -> (Self, Vec<Method>) {
+        let limits = manifest.limits.clone();
+        let places = limits.max_in_flight.min(ready.max_in_flight.unwrap_or(usize::MAX)).max(1);
+        let shared = Arc::new(Shared {
+            name,
+            limits,
+            on_event: Arc::clone(&host.on_event),
+            next_id: AtomicU64::new(1),
+            state: Mutex::new(State { calls: Calls::new(places), down: None }),
+        });
+        // A call and its cancellation for each place, and the shutdown: more never wait.
+        let (outgoing, queue) = mpsc::channel(2 * places + 1);
+        let (stop, stop_asked) = watch::channel(false);
+        let (ended_tell, ended) = watch::channel(false);
+        let link = Link {
+            shared: Arc::clone(&shared),
+            child,
+            stream,
+            outgoing: outgoing.clone(),
+            queue,
+            stop: stop_asked,
+            ended: ended_tell,
+        };
+        let mut task = JoinSet::new();
+        task.spawn(link.run());
+        (Self { shared, outgoing, stop, ended, _task: task }, ready.methods)
+    }
+}
+
+fn listen(dir: &Path) -> Result<Socket, Cause> {
+    Socket::listen(dir)
+        .map_err(|error| cannot(&format!("no socket can be made in {}", dir.display()), error))
+}
+
+fn cannot(doing: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Cause {
+    Cause::Spawn { doing: doing.to_owned(), source: source.into() }
+}
+
+/// All that the sidecar inherits, and what it is told.
+fn environment(entry: &SidecarEntry, socket: &Path, token: &str) -> BTreeMap<OsString, OsString> {
+    let passed = ["PATH", "HOME"].into_iter().chain(entry.env_allow.iter().map(String::as_str));
+    let passed = passed.filter_map(|key| Some((key.into(), std::env::var_os(key)?)));
+    let set = entry.env.iter().map(|(key, value)| (key.into(), value.into()));
+    let told = [
+        ("ROLLOUT_PLUGIN_SOCKET".into(), socket.into()),
+        ("ROLLOUT_PLUGIN_TOKEN".into(), token.into()),
+    ];
+    passed.chain(set).chain(told).collect()
+}
+
+/// What it takes to start the process, off the async threads.
+struct Launch {
+    entry: SidecarEntry,
+    environment: BTreeMap<OsString, OsString>,
+    name: Arc<str>,
+    on_event: OnEvent,
+    limit: Duration,
+}
+
+impl Launch {
+    fn child(self) -> Result<Child, Cause> {
+        let SidecarEntry { command, cwd, .. } = &self.entry;
+        let prepared = |mut spawn: Spawn| {
+            spawn = spawn.env_clear().current_dir(cwd);
+            self.environment.iter().fold(spawn, |spawn, (key, value)| spawn.env(key, value))
+        };
+        let path = self.environment.get(&OsString::from("PATH"));
+        let path = path.map_or_else(String::new, |path| path.to_string_lossy().into_owned());
+        let (program, arguments) = command.split_first().map_or(("", &[][..]), |(p, a)| (p, a));
+        let program = python::resolve(program, &path, cwd, self.limit, prepared)?;
+        let spawn = prepared(Spawn::new(program).args(arguments));
+        let spawn = spawn.stdin(Io::Null).stdout(Io::Pipe).stderr(Io::Pipe);
+        self.watch(spawn).map_err(|error| cannot("the process does not start", error))
+    }
+
+    fn watch(&self, spawn: Spawn) -> Result<Child, SpawnError> {
+        let (plugin, on_event) = (Arc::clone(&self.name), Arc::clone(&self.on_event));
+        let on_line = move |stream, line: &str| {
+            on_event(HostEvent::Output { plugin: Arc::clone(&plugin), stream, line: line.into() });
+        };
+        let (tell, exit) = watch::channel(None);
+        let on_exit = move |exit: rollout_process::Exit, stderr_tail| {
+            tell.send_replace(Some(Exited { code: exit.code, signal: exit.signal, stderr_tail }));
+        };
+        Ok(Child { watched: spawn.spawn()?.watch(WATCH, on_line, on_exit)?, exit })
+    }
+}
+
+/// Greets the first peer and waits for its answer; log records may come before it.
+async fn handshake(
+    socket: Socket,
+    token: &str,
+    manifest: &Manifest,
+    name: &Arc<str>,
+    on_event: &OnEvent,
+) -> Result<(UnixStream, Ready), Cause> {
+    let limits = &manifest.limits;
+    let hello = ToPlugin::Hello {
+        proto: [PROTO, PROTO],
+        plugin: &manifest.name,
+        config: &manifest.config,
+        limits: HelloLimits { max_frame: limits.max_frame, max_in_flight: limits.max_in_flight },
+    };
+    let hello = encode(&hello, Bytes::new())?;
+    let mut stream = socket.accept().await.map_err(|error| cannot("its socket failed", error))?;
+    hello.write(&mut stream).await.map_err(|_| HUNG_UP)?;
+    loop {
+        let frame =
+            Frame::read(&mut stream, limits.max_frame).await.map_err(|error| match error {
+                FrameError::TooLarge(got) => too_large_answer(got, limits),
+                FrameError::Io(_) => HUNG_UP,
+            })?;
+        let frame = frame.ok_or(HUNG_UP)?;
+        match FromPlugin::parse(&frame.json).map_err(|message| Cause::Malformed { message })? {
+            FromPlugin::Ready(ready) => {
+                return check(ready, token, manifest).map(|it| (stream, it));
+            }
+            FromPlugin::Refuse { message } => return Err(Cause::Refused { message }),
+            FromPlugin::Log(record) => on_event(record.event(name)),
+            FromPlugin::Reply { .. } | FromPlugin::Error { .. } => {
+                let message = "an answer before it was ready".into();
+                return Err(Cause::Malformed { message });
+            }
+        }
+    }
+}
+
+const HUNG_UP: Cause = Cause::Closed { message: "it closed its socket before it was ready" };
+
+fn check(ready: Ready, token: &str, manifest: &Manifest) -> Result<Ready, Cause> {
+    if ready.token != token {
+        let message = "it did not echo ROLLOUT_PLUGIN_TOKEN: another process has connected".into();
+        return Err(Cause::Refused { message });
+    }
+    if ready.proto != PROTO {
+        return Err(Cause::AbiMismatch {
+            have: format!("{} of the wire", ready.proto),
+            want: PROTO.to_string(),
+        });
+    }
+    let Ready { name, version, methods, .. } = &ready;
+    Confirmed { name: name.clone(), version: version.clone(), methods: methods.clone() }
+        .check(manifest)?;
+    Ok(ready)
+}
+
+/// Ends a sidecar that did not become ready, and adds its own words to the reason.
+async fn give_up(mut child: Child, cause: Cause) -> Cause {
+    if let Cause::Closed { .. } = cause {
+        // The process is likely to be ending, and its end says more.
+        if let Some(exited) = child.exited_within(LAST_WORDS).await {
+            return Cause::Exited(exited);
+        }
+    }
+    child.handle().kill();
+    let exited = child.exited().await;
+    match cause {
+        Cause::Timeout { limit, .. } => {
+            Cause::Timeout { limit, stderr_tail: Some(exited.stderr_tail) }
+        }
+        cause => cause,
+    }
+}

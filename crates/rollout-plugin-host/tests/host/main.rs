@@ -1,0 +1,8 @@
+//! The host with real plugins: libraries, Python sidecars, and some that break every rule.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bench;
+mod cdylib;
+mod python;
+mod sidecar;

@@ -1,0 +1,4 @@
+from rollout_plugin import run
+from sample_sidecar import Sample
+
+run(Sample)

@@ -1,0 +1,26 @@
+"""Write a rollout plugin in Python: a class with methods, run as a sidecar beside a worker.
+
+    from rollout_plugin import Call, Plugin, Reply, method, run
+
+    class Shout(Plugin):
+        name = "shout"
+        version = "0.1.0"
+
+        @method
+        def shout(self, params, call):
+            "The text in capitals."
+            return params["text"].upper()
+
+    run(Shout)
+
+A handler is a plain function, which runs on a thread, or an ``async def``, which runs on an event
+loop. It returns a JSON value, or a `Reply` for bytes beside one. What it raises reaches the caller
+with its traceback. ``logging`` goes to the worker; ``print`` is harmless.
+
+Standard library only; it imports little, because a worker waits for it.
+"""
+
+from rollout_plugin._plugin import BadParams, Call, Plugin, Reply, method
+from rollout_plugin._serve import run
+
+__all__ = ["BadParams", "Call", "Plugin", "Reply", "method", "run"]
