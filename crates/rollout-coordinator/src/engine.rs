@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use rollout_core::config::HeartbeatEvents;
 use rollout_core::duration::as_ms;
 use rollout_core::event::{
     Body, CoordinatorStalled, Emit, WorkerDeregistered, WorkerDraining, WorkerFailed,
-    WorkerHeartbeat, WorkerReady, WorkerRecovered, WorkerRegistered, WorkerResumed,
+    WorkerHeartbeat, WorkerReady, WorkerRecovered, WorkerRegistered, WorkerRejected, WorkerResumed,
     WorkerSuspected,
 };
 use rollout_core::{Clock, Incarnation, Mono, RunId, WorkerId};
@@ -43,6 +44,7 @@ pub(crate) struct Candidate {
     pub(crate) epoch: Option<u64>,
     pub(crate) version: String,
     pub(crate) plugins: Vec<String>,
+    pub(crate) peer: SocketAddr,
     pub(crate) session: SessionId,
     pub(crate) down: DownSink,
     /// Ends the session's task.
@@ -230,8 +232,15 @@ impl Engine {
                 refuse(&candidate, Down::Fenced { reason: FenceReason::Superseded })
             }
             Registration::Full => {
+                let reason = RejectReason::Capacity;
                 let detail = format!("the fleet is full: {} workers", self.liveness.live());
-                refuse(&candidate, Down::Rejected { reason: RejectReason::Capacity, detail })
+                let body = WorkerRejected {
+                    reason: reason.as_str().to_owned(),
+                    detail: detail.clone(),
+                    peer: candidate.peer.to_string(),
+                };
+                self.emit.emit(now, Some(worker), body.into());
+                refuse(&candidate, Down::Rejected { reason, detail })
             }
         }
     }

@@ -108,6 +108,7 @@ impl Sessions {
             epoch,
             version,
             plugins,
+            peer: session.peer,
             session: SessionId(self.next.fetch_add(1, Ordering::Relaxed)),
             down: session.down.clone(),
             end: CancellationToken::new(),

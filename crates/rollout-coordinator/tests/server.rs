@@ -141,16 +141,19 @@ async fn a_worker_registers_beats_and_leaves_and_its_beats_become_durable() {
     let (fleet, worker) = (Fleet::new(""), WorkerId::generate());
     let (mut link, epoch) = fleet.join(worker, Incarnation::generate()).await;
     assert_eq!(epoch, 1);
-    for beat in 1.. {
+    let mut on_disk = 0;
+    for beat in 1..=2_000 {
         link.up.send(Up::Beat { beat }).await.unwrap();
         let answer = hear(&mut link).await;
         let Down::Ack { beat: acknowledged, durable } = answer else { panic!("{answer:?}") };
         assert_eq!(acknowledged, beat);
         assert!(durable < beat, "a beat is acknowledged before it is on disk");
-        if durable > 0 {
+        on_disk = durable;
+        if on_disk > 0 {
             break;
         }
     }
+    assert!(on_disk > 0, "no beat has become durable");
     link.up.send(Up::Draining).await.unwrap();
     link.up.send(Up::Deregister).await.unwrap();
     assert_eq!(hear(&mut link).await, Down::Deregistered);
@@ -207,6 +210,53 @@ async fn who_speaks_for_another_asks_for_another_run_or_for_more_time_is_refused
     assert_eq!(fleet.events.topics(own), ["worker_rejected"; 6]);
     let (_link, epoch) = fleet.join(own, incarnation).await;
     assert_eq!(epoch, 1, "refusals cost no epoch");
+}
+
+#[tokio::test]
+async fn a_worker_too_many_is_refused_with_an_event_and_a_place_given_up_is_free_again() {
+    let fleet = Fleet::new("[limits]\nmax_workers = 1\n");
+    let (first, second) = (WorkerId::generate(), WorkerId::generate());
+    let (mut link, _) = fleet.join(first, Incarnation::generate()).await;
+    let asks = || registration(second, Incarnation::generate(), None);
+    let (_, answer) = fleet.say(asks(), second).await;
+    let full = |down: &Down| {
+        matches!(down, Down::Rejected { reason: RejectReason::Capacity, detail }
+            if detail.contains("the fleet is full: 1 workers"))
+    };
+    assert!(full(&answer), "{answer:?}");
+    fleet.events.wait(second, "worker_rejected", 1).await;
+    link.up.send(Up::Deregister).await.unwrap();
+    assert_eq!(hear(&mut link).await, Down::Deregistered);
+    assert_eq!(fleet.join(second, Incarnation::generate()).await.1, 1);
+}
+
+#[tokio::test]
+async fn a_session_that_does_not_register_in_time_is_refused() {
+    let fleet = Fleet::new("[limits]\nheader_timeout = \"100ms\"\n");
+    let worker = WorkerId::generate();
+    let tls = tls(fleet.dir.path(), &Identity::Worker(worker));
+    let address = fleet.coordinator.local_addr().to_string();
+    let mut link = connect(&address, &tls, PATIENCE).await.unwrap();
+    let answer = hear(&mut link).await;
+    assert!(matches!(answer, Down::Rejected { reason: RejectReason::Protocol, .. }), "{answer:?}");
+    fleet.events.wait(worker, "worker_rejected", 1).await;
+}
+
+#[tokio::test]
+async fn heartbeat_events_are_as_many_as_the_configuration_says() {
+    for (which, wanted) in [("all", 3), ("first", 1), ("none", 0)] {
+        let fleet = Fleet::new(&format!("[events]\nworker_heartbeat = \"{which}\"\n"));
+        let worker = WorkerId::generate();
+        let (mut link, _) = fleet.join(worker, Incarnation::generate()).await;
+        for beat in 1..=3 {
+            link.up.send(Up::Beat { beat }).await.unwrap();
+            hear(&mut link).await;
+        }
+        fleet.coordinator.stop("test").await.unwrap();
+        let events = fleet.events.of(worker);
+        let beats = events.iter().filter(|body| body.topic() == "worker_heartbeat").count();
+        assert_eq!(beats, wanted, "{which}");
+    }
 }
 
 #[tokio::test]

@@ -14,10 +14,10 @@ use crate::ids::{IdError, RunId};
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Not TOML, an unknown or missing key, or a value of the wrong type.
-    #[error("{}", .0.to_string().trim_end())]
+    #[error(transparent)]
     Syntax(#[from] toml::de::Error),
     /// A rule between two durations is broken.
-    #[error("[timing] {0}")]
+    #[error(transparent)]
     Budget(#[from] BudgetError),
     /// Neither or both ways to a certificate are given.
     #[error("name either `tls_dir`, or all of `ca`, `cert` and `key`: {0}")]
@@ -313,8 +313,7 @@ mod tests {
         for error in [coordinator(timing).unwrap_err(), worker(timing).unwrap_err()] {
             assert_eq!(
                 error.to_string(),
-                "[timing] worker_self_fence_timeout (6s) must be less than \
-                 coordinator_failure_timeout (5s)"
+                "worker_self_fence_timeout (6s) must be less than coordinator_failure_timeout (5s)"
             );
         }
     }

@@ -1,0 +1,354 @@
+//! The heart: one thread with a runtime of its own that registers, beats, watches the fence and
+//! replaces lost connections. No plugin work can delay it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rollout_core::budget::Reconnect;
+use rollout_core::duration::as_ms;
+use rollout_core::event::{
+    WorkerDeregistered, WorkerDraining, WorkerFenced, WorkerRegistered, WorkerResumed,
+};
+use rollout_core::{Incarnation, Mono, RunId, TimeBudget};
+use rollout_storage::StorageError;
+use rollout_transport::{
+    ConnectError, Down, FenceReason, Link, RejectReason, Tls, Up, WireError, wire::Timing,
+};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::fence::{Change, Fence};
+use crate::memory::Memory;
+use crate::{Voice, WorkerError};
+
+/// A new registration is acknowledged after an fsync, and a stalled disk must not look like a lost
+/// coordinator. A resumption is answered at once, like a beat.
+const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What the worker wants of its heart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Intent {
+    /// Beat.
+    Serve,
+    /// Beat, and say that no more work is taken.
+    Drain,
+    /// Deregister and stop.
+    Leave,
+}
+
+/// Everything a heart is made of.
+pub(crate) struct Parts {
+    pub(crate) coordinator: String,
+    pub(crate) run_id: Option<RunId>,
+    pub(crate) budget: TimeBudget,
+    pub(crate) start_timeout: Duration,
+    pub(crate) plugins: Vec<String>,
+    pub(crate) tls: Tls,
+    pub(crate) memory: Memory,
+    pub(crate) voice: Voice,
+    pub(crate) intent: watch::Receiver<Intent>,
+}
+
+/// The heart's state across connections.
+pub(crate) struct Heart {
+    parts: Parts,
+    link: Reconnect,
+    fence: Fence,
+    incarnation: Incarnation,
+    epoch: Option<u64>,
+    /// The last beat of this process.
+    beat: u64,
+    /// Whether this process has ever been registered.
+    known: bool,
+    /// The next pause between two attempts to connect, before jitter.
+    pause: Duration,
+    /// What has been announced of the intent.
+    announced: Intent,
+    broken: (mpsc::Sender<Arc<StorageError>>, mpsc::Receiver<Arc<StorageError>>),
+}
+
+/// How a session ended, if the heart goes on.
+enum Next {
+    /// The connection is lost, or the coordinator ends: try again after a pause.
+    Reconnect,
+    /// The epoch is over: register anew at once.
+    RegisterAnew,
+    /// Deregistered.
+    Done,
+}
+
+impl Heart {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let link = parts.budget.reconnect();
+        Self {
+            link,
+            fence: Fence::new(parts.budget.worker_self_fence_timeout),
+            incarnation: Incarnation::generate(),
+            epoch: None,
+            beat: 0,
+            known: false,
+            pause: link.backoff_initial,
+            announced: Intent::Serve,
+            broken: mpsc::channel(1),
+            parts,
+        }
+    }
+
+    /// Beats until the worker has left, or cannot go on.
+    pub(crate) async fn run(mut self) -> Result<(), WorkerError> {
+        let started = self.boot();
+        loop {
+            match self.connect().await {
+                Ok(link) => match self.session(link).await? {
+                    Next::Done => return Ok(()),
+                    Next::RegisterAnew => continue,
+                    Next::Reconnect => {}
+                },
+                Err(error @ ConnectError::Refused { .. }) => {
+                    return Err(WorkerError::Refused(error));
+                }
+                Err(_) if self.leaves_unheard() => return Ok(()),
+                Err(source) => {
+                    let after = self.parts.start_timeout;
+                    if !self.known && self.boot().since(started) >= after {
+                        return Err(WorkerError::Unreachable { after, source });
+                    }
+                }
+            }
+            self.wait(jittered(self.pause)).await;
+            self.pause = (self.pause * 2).min(self.link.backoff_max);
+        }
+    }
+
+    /// Whether the worker is to leave; without a coordinator, that is all there is to do.
+    fn leaves_unheard(&self) -> bool {
+        let leaves = *self.parts.intent.borrow() == Intent::Leave;
+        if leaves && self.known {
+            tracing::warn!("the coordinator is gone: left without deregistering");
+        }
+        leaves
+    }
+
+    fn boot(&self) -> Mono {
+        self.parts.voice.clock.boot()
+    }
+
+    async fn connect(&mut self) -> Result<Link, ConnectError> {
+        let Self { parts: Parts { coordinator, tls, voice, .. }, link, fence, .. } = self;
+        let connecting = rollout_transport::connect(coordinator, tls, link.connect_timeout);
+        watching(fence, voice, connecting).await
+    }
+
+    /// Waits, watching the fence and the intent.
+    async fn wait(&mut self, pause: Duration) {
+        let until_then = self.boot() + pause;
+        loop {
+            let now = self.boot();
+            look(&mut self.fence, &self.parts.voice);
+            if now >= until_then {
+                return;
+            }
+            let nap = until_then.since(now).min(until(self.fence.falls(), now));
+            tokio::select! {
+                () = sleep(nap) => {}
+                changed = self.parts.intent.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Registers over `link`, then beats until it ends.
+    async fn session(&mut self, mut link: Link) -> Result<Next, WorkerError> {
+        let sent = self.boot();
+        if link.up.send(self.registration()).await.is_err() {
+            return Ok(Next::Reconnect);
+        }
+        let patience = match self.epoch {
+            Some(_) => self.link.ack_timeout,
+            None => REGISTRATION_TIMEOUT,
+        };
+        let hearing = timeout(patience, link.down.next());
+        let answer = match watching(&mut self.fence, &self.parts.voice, hearing).await {
+            Ok(Ok(Some(answer))) => answer,
+            Ok(Err(error)) => return self.cut(&error),
+            Ok(Ok(None)) | Err(_) => return Ok(Next::Reconnect),
+        };
+        match answer {
+            Down::Registered { run_id, epoch, resumed, .. } => {
+                self.registered(sent, run_id, epoch, resumed);
+                self.beat_over(link).await
+            }
+            other => self.heard(other),
+        }
+    }
+
+    fn registration(&self) -> Up {
+        Up::Register {
+            worker_id: self.parts.voice.worker,
+            incarnation: self.incarnation,
+            epoch: self.epoch,
+            run_id: self.parts.run_id,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            plugins: self.parts.plugins.clone(),
+            timing: Timing::from(&self.parts.budget),
+        }
+    }
+
+    fn registered(&mut self, sent: Mono, run_id: RunId, epoch: u64, resumed: bool) {
+        let voice = &self.parts.voice;
+        voice.emit.lead(run_id);
+        self.parts.run_id = Some(run_id);
+        self.fence.registered(sent);
+        self.known = true;
+        self.pause = self.link.backoff_initial;
+        self.announced = Intent::Serve;
+        if resumed {
+            voice.say(WorkerResumed { epoch });
+            return;
+        }
+        self.epoch = Some(epoch);
+        let broken = self.broken.0.clone();
+        self.parts.memory.registered(voice.worker, epoch, move |error| {
+            // One report is enough, and the heart takes it at its next beat.
+            let _ = broken.try_send(error);
+        });
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let plugins = self.parts.plugins.clone();
+        voice.say(WorkerRegistered { epoch, incarnation: self.incarnation, version, plugins });
+    }
+
+    /// Beats every interval, and listens.
+    async fn beat_over(&mut self, mut link: Link) -> Result<Next, WorkerError> {
+        let mut next_beat = self.boot();
+        loop {
+            let now = self.boot();
+            look(&mut self.fence, &self.parts.voice);
+            if self.fence.oldest_pending().is_some_and(|sent| now >= sent + self.link.ack_timeout) {
+                return Ok(Next::Reconnect);
+            }
+            if self.announce(&link).await.is_err() {
+                return Ok(Next::Reconnect);
+            }
+            if now >= next_beat {
+                self.beat += 1;
+                self.fence.sent(now, self.beat);
+                if link.up.send(Up::Beat { beat: self.beat }).await.is_err() {
+                    return Ok(Next::Reconnect);
+                }
+                next_beat = now + self.parts.budget.heartbeat_interval;
+            }
+            let expected = self.fence.oldest_pending().map(|sent| sent + self.link.ack_timeout);
+            let nap =
+                next_beat.since(now).min(until(expected, now)).min(until(self.fence.falls(), now));
+            let line = tokio::select! {
+                line = link.down.next() => line,
+                () = sleep(nap) => continue,
+                changed = self.parts.intent.changed() => {
+                    if changed.is_err() {
+                        return Ok(Next::Done);
+                    }
+                    continue;
+                }
+                Some(error) = self.broken.1.recv() => return Err(WorkerError::Memory(error)),
+            };
+            match line {
+                Ok(Some(Down::Ack { beat, .. })) => self.fence.acknowledge(beat),
+                Ok(Some(other)) => return self.heard(other),
+                Ok(None) => return Ok(Next::Reconnect),
+                Err(error) => return self.cut(&error),
+            }
+        }
+    }
+
+    /// Tells the coordinator of a new intent.
+    async fn announce(&mut self, link: &Link) -> Result<(), rollout_transport::Gone> {
+        let wanted = *self.parts.intent.borrow_and_update();
+        if wanted == self.announced {
+            return Ok(());
+        }
+        if self.announced == Intent::Serve {
+            link.up.send(Up::Draining).await?;
+            if let Some(epoch) = self.epoch {
+                self.parts.voice.say(WorkerDraining { epoch });
+            }
+        }
+        if wanted == Intent::Leave {
+            link.up.send(Up::Deregister).await?;
+        }
+        self.announced = wanted;
+        Ok(())
+    }
+
+    /// Anything but an acknowledgement.
+    fn heard(&mut self, line: Down) -> Result<Next, WorkerError> {
+        match line {
+            Down::Deregistered => {
+                if let Some(epoch) = self.epoch {
+                    self.parts.voice.say(WorkerDeregistered { epoch });
+                }
+                Ok(Next::Done)
+            }
+            Down::Fenced { reason } => {
+                let unacknowledged = self.fence.unacknowledged(self.boot());
+                self.parts.voice.say(WorkerFenced {
+                    reason: Cow::Borrowed(reason.as_str()),
+                    unacknowledged_ms: as_ms(unacknowledged),
+                });
+                if reason == FenceReason::Superseded {
+                    return Err(WorkerError::Superseded);
+                }
+                self.epoch = None;
+                self.incarnation = Incarnation::generate();
+                Ok(Next::RegisterAnew)
+            }
+            Down::Rejected { reason, detail } => Err(WorkerError::Rejected { reason, detail }),
+            Down::Stopping | Down::Ack { .. } | Down::Registered { .. } => Ok(Next::Reconnect),
+        }
+    }
+
+    fn cut(&self, error: &WireError) -> Result<Next, WorkerError> {
+        tracing::debug!("the connection to the coordinator ended: {error}");
+        Ok(Next::Reconnect)
+    }
+}
+
+/// How long from `now` until `then`; practically for ever when there is no `then`.
+fn until(then: Option<Mono>, now: Mono) -> Duration {
+    const FOR_EVER: Duration = Duration::from_secs(24 * 60 * 60);
+    then.map_or(FOR_EVER, |then| then.since(now))
+}
+
+/// Waits for `outcome`; the fence falls on time meanwhile.
+async fn watching<F: Future>(fence: &mut Fence, voice: &Voice, outcome: F) -> F::Output {
+    tokio::pin!(outcome);
+    loop {
+        let falls = until(fence.falls(), voice.clock.boot());
+        tokio::select! {
+            outcome = &mut outcome => return outcome,
+            () = sleep(falls) => {}
+        }
+        look(fence, voice);
+    }
+}
+
+fn look(fence: &mut Fence, voice: &Voice) {
+    let now = voice.clock.boot();
+    match fence.look(now) {
+        Some(Change::Fenced(silent)) => voice.say(WorkerFenced {
+            reason: Cow::Borrowed("unacknowledged"),
+            unacknowledged_ms: as_ms(silent),
+        }),
+        Some(Change::Lifted) => tracing::info!("acknowledged again: the fence is lifted"),
+        None => {}
+    }
+}
+
+/// Between half of `pause` and all of it, so that a fleet does not come back in step.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(rand::random_range(0.5..=1.0))
+}
+
+/// Whether the coordinator's refusal is about who the worker is.
+pub(crate) const fn is_identity(reason: RejectReason) -> bool {
+    matches!(reason, RejectReason::Identity)
+}
