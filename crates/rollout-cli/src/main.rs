@@ -1,2 +1,54 @@
-//! stub
-fn main() {}
+//! `rollout`, the one binary: parses the command line, runs one command, prints what went wrong
+//! once, and exits with a documented code.
+
+mod args;
+mod cert;
+mod config;
+mod coordinator;
+mod error;
+mod logging;
+mod signals;
+mod stream;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::args::{Args, CertCommand, Command, ConfigCommand, CoordinatorCommand, WorkerCommand};
+use crate::error::CliError;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(refusal) => {
+            // Help and version go to standard output and are no error.
+            let _ = refusal.print();
+            let usage = rollout_core::ExitCode::Usage.code();
+            return ExitCode::from(if refusal.use_stderr() { usage } else { 0 });
+        }
+    };
+    match run(args.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.print();
+            ExitCode::from(error.exit_code().code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Coordinator(CoordinatorCommand::Run(args)) => coordinator::run(&args),
+        Command::Worker(WorkerCommand::Run(args)) => worker::run(&args),
+        Command::Config(ConfigCommand::Check { files }) => config::check(&files),
+        Command::Cert(CertCommand::Init(args)) => cert::init(&args),
+        Command::Cert(CertCommand::Issue(args)) => cert::issue(&args),
+        Command::Cert(CertCommand::Show { files }) => cert::show(&files),
+        Command::Completions { shell } => {
+            let mut out = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "rollout", &mut out);
+            config::print(&String::from_utf8_lossy(&out))
+        }
+    }
+}

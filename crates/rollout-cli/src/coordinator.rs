@@ -1,0 +1,63 @@
+//! `rollout coordinator run`: from a configuration file to an orderly end.
+
+use std::sync::Arc;
+
+use rollout_coordinator::{Coordinator, Port};
+use rollout_core::{Clock, CoordinatorConfig, SystemClock};
+use rollout_storage::Store;
+use rollout_transport::Identity;
+
+use crate::args::CoordinatorRun;
+use crate::error::CliError;
+use crate::signals::Signals;
+use crate::stream::Voice;
+use crate::{cert, config, logging, stream};
+
+pub(crate) fn run(args: &CoordinatorRun) -> Result<(), CliError> {
+    let mut config = config::coordinator(&args.config)?;
+    config.run_id = args.run_id.or(config.run_id);
+    // The port comes first: a second coordinator on it touches nothing else.
+    let port = Port::bind(config.listen)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (voice, stream) = stream::open(Arc::clone(&clock)).map_err(CliError::Runtime)?;
+    logging::install(voice.clone());
+    let outcome = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(CliError::Runtime)
+        .and_then(|runtime| runtime.block_on(serve(&config, port, clock, voice)));
+    stream.close();
+    outcome
+}
+
+async fn serve(
+    config: &CoordinatorConfig,
+    port: Port,
+    clock: Arc<dyn Clock>,
+    voice: Voice,
+) -> Result<(), CliError> {
+    let mut signals = Signals::listen().map_err(CliError::Runtime)?;
+    let source =
+        config.tls().map_err(|source| CliError::Config { path: config.storage.clone(), source })?;
+    let store = Store::open(&config.storage)?;
+    let tls = cert::own(&source, &Identity::Coordinator, &hosts(config))?;
+    let mut coordinator = Coordinator::start(config, port, store, tls, clock, Arc::new(voice))?;
+    let signal = tokio::select! {
+        error = coordinator.failed() => return Err(error.into()),
+        signal = signals.next() => signal,
+    };
+    tokio::select! {
+        stopped = coordinator.stop(signal) => Ok(stopped?),
+        _ = signals.next() => Err(CliError::Hurried),
+    }
+}
+
+/// The names a development certificate carries beside the identity, which is what workers check.
+fn hosts(config: &CoordinatorConfig) -> Vec<String> {
+    let mut hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let listen = config.listen.ip();
+    if !listen.is_unspecified() && !listen.is_loopback() {
+        hosts.push(listen.to_string());
+    }
+    hosts
+}
