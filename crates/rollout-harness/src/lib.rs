@@ -1,1 +1,25 @@
-//! stub
+//! Runs real `rollout` processes, kills one of them, judges what the others wrote about it, and
+//! reports.
+//!
+//! It judges from outside: it shares the words of `rollout-core` with what it judges (ids, events,
+//! the deadline formula) and no code that decides anything. What it saw is [`Evidence`], a plain
+//! value; [`judge()`] is a pure function of it, so that the judge itself is judged by made-up
+//! evidence in the tests.
+//!
+//! Entry points: [`smoke::run`], [`judge()`], [`preflight::check`], [`report`].
+
+pub mod binaries;
+pub mod fixtures;
+pub mod interrupt;
+pub mod judge;
+pub mod log;
+pub mod preflight;
+pub mod processes;
+pub mod report;
+pub mod smoke;
+pub mod timeline;
+pub mod watchdog;
+
+pub use interrupt::Interrupt;
+pub use judge::{Check, Evidence, Measured, Outcome, Verdict, judge};
+pub use timeline::{Step, StepReport};

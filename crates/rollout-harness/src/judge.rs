@@ -1,0 +1,179 @@
+//! The judge: a pure function from what was seen to a verdict, with no clock and no file.
+
+mod rules;
+mod timing;
+
+use std::time::Duration;
+
+use rollout_core::{Event, Mono, RunId, TimeBudget, WorkerId};
+use rollout_process::Exit;
+use serde::Serialize;
+
+use crate::log::Log;
+use crate::timeline::StepReport;
+
+pub use timing::Measured;
+
+/// How late the harness itself may be between the kill and the verdict.
+pub const LATENESS_LIMIT: Duration = Duration::from_millis(250);
+
+/// What one process left behind for the judge.
+#[derive(Debug, Clone, Default)]
+pub struct Witness {
+    /// Its standard output.
+    pub log: Log,
+    /// Its standard error.
+    pub stderr: String,
+    /// How it ended; `None` if it was never started.
+    pub exit: Option<Exit>,
+}
+
+/// A worker and what it left behind.
+#[derive(Debug, Clone)]
+pub struct WorkerWitness {
+    /// Its id.
+    pub id: WorkerId,
+    /// What it left behind.
+    pub seen: Witness,
+}
+
+/// Everything that was seen of a run.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    /// The run.
+    pub run: RunId,
+    /// The coordinator's time budget.
+    pub timing: TimeBudget,
+    /// The names of the plugins that both workers were given.
+    pub plugins: Vec<String>,
+    /// The line by which the coordinator announces a new CA, if its file has it make one.
+    pub ca_line: Option<String>,
+    /// The steps that were reached.
+    pub steps: Vec<StepReport>,
+    /// The coordinator.
+    pub coordinator: Witness,
+    /// The worker that is killed.
+    pub w1: WorkerWitness,
+    /// The worker that is not.
+    pub w2: WorkerWitness,
+    /// The instant just before the kill, if it came to that.
+    pub kill: Option<Mono>,
+    /// The instant just before the second worker was asked to end.
+    pub w2_stop: Option<Mono>,
+    /// The worst lateness of the harness itself between the kill and the verdict.
+    pub harness_late: Duration,
+    /// What was still there after the end, in words.
+    pub leftovers: Vec<String>,
+}
+
+impl Evidence {
+    /// The coordinator's events about `worker`.
+    fn about(&self, worker: WorkerId) -> impl DoubleEndedIterator<Item = &Event> {
+        self.coordinator.log.events().filter(move |event| event.worker_id == Some(worker))
+    }
+
+    /// The three processes by name.
+    #[must_use]
+    pub fn processes(&self) -> [(&'static str, &Witness); 3] {
+        [("coord", &self.coordinator), ("w1", &self.w1.seen), ("w2", &self.w2.seen)]
+    }
+}
+
+/// How a check or a whole run comes out; the greater one prevails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The promise was kept.
+    Pass,
+    /// The machine did not let the run show it.
+    Inconclusive,
+    /// The promise was broken.
+    Fail,
+}
+
+impl Outcome {
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Inconclusive => "inconclusive",
+            Self::Fail => "fail",
+        }
+    }
+
+    /// The exit code of a command with this outcome: 0, 2 or 1.
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Pass => 0,
+            Self::Fail => 1,
+            Self::Inconclusive => 2,
+        }
+    }
+}
+
+/// One claim, judged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// The claim's name.
+    pub name: &'static str,
+    /// How it came out.
+    pub outcome: Outcome,
+    /// What was seen.
+    pub detail: String,
+}
+
+/// The judgement of a run.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// The worst outcome of all checks.
+    pub outcome: Outcome,
+    /// The checks, those that could not be judged (nothing was there to judge) left out.
+    pub checks: Vec<Check>,
+    /// The figures, if `worker_failed` came for the killed worker.
+    pub measured: Option<Measured>,
+}
+
+impl Verdict {
+    /// The checks that did not pass.
+    pub fn complaints(&self) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(|check| check.outcome != Outcome::Pass)
+    }
+}
+
+/// What a rule finds: that the claim holds, or not, or (`None`) that there is nothing to judge.
+type Finding = Option<Result<String, String>>;
+
+/// A claim about a run.
+struct Rule {
+    name: &'static str,
+    /// Whether a starved machine excuses a failure of it.
+    excusable: bool,
+    find: fn(&Evidence) -> Finding,
+}
+
+/// Judges a run.
+///
+/// A starved machine (the harness was late, the coordinator credited a stall) makes the run
+/// inconclusive, and excuses only what starving can cause: slow steps, late detection, missed
+/// beats. An event that is too early, missing, doubled or about the wrong worker fails regardless.
+#[must_use]
+pub fn judge(evidence: &Evidence) -> Verdict {
+    let starved = timing::starved(evidence);
+    let mut checks = vec![Check {
+        name: "conditions",
+        outcome: if starved.is_empty() { Outcome::Pass } else { Outcome::Inconclusive },
+        detail: if starved.is_empty() { timing::calm(evidence) } else { starved.join("; ") },
+    }];
+    checks.extend(rules::ALL.iter().filter_map(|rule| {
+        let (outcome, detail) = match (rule.find)(evidence)? {
+            Ok(detail) => (Outcome::Pass, detail),
+            Err(detail) if rule.excusable && !starved.is_empty() => (Outcome::Inconclusive, detail),
+            Err(detail) => (Outcome::Fail, detail),
+        };
+        Some(Check { name: rule.name, outcome, detail })
+    }));
+    let outcome = checks.iter().map(|check| check.outcome).max().unwrap_or(Outcome::Fail);
+    Verdict { outcome, checks, measured: Measured::of(evidence) }
+}

@@ -1,0 +1,231 @@
+//! Real workers and coordinators that die, hang, leave and come back.
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use rollout_acceptance::{Actor, Stage, edit_toml, set, text};
+use rollout_core::event::Body;
+use rollout_core::{Event, WorkerId};
+use rollout_process::{Ladder, Signal};
+
+const GRACE: Ladder = Ladder { grace: Duration::from_secs(5) };
+
+/// 100 ms beats, a fence of 1 s, and a deadline of 1.8 s.
+fn quick() -> Stage {
+    Stage::new().with_timing(100, 1_000, 1_600, 100)
+}
+
+fn worker_config(stage: &Stage, address: &str) -> PathBuf {
+    let config = stage.fixtures().join("worker.toml");
+    edit_toml(&config, |table| set(table, &["coordinator"], address));
+    config
+}
+
+fn worker(stage: &Stage, name: &str, address: &str, rest: &[&str]) -> Actor {
+    let config = text(&worker_config(stage, address));
+    stage.start(name, &[&["worker", "run", "--config", &config], rest].concat())
+}
+
+fn registered(actor: &mut Actor) -> (WorkerId, u64) {
+    let event = actor.event("worker_registered");
+    let Body::WorkerRegistered(body) = &event.body else { unreachable_body(&event) };
+    (event.worker_id.unwrap_or_else(|| unreachable_body(&event)), body.epoch)
+}
+
+#[expect(clippy::panic, reason = "a helper of tests: a panic fails the test")]
+fn unreachable_body(event: &Event) -> ! {
+    panic!("the topic and the body differ: {event:?}")
+}
+
+#[test]
+fn a_worker_fences_itself_while_the_coordinator_is_gone_and_resumes_unfailed_when_it_is_back() {
+    let stage = quick();
+    let (coordinator, address) = stage.coordinator();
+    let mut worker = worker(&stage, "w", &address, &[]);
+    let (id, epoch) = registered(&mut worker);
+    let fenced_before = worker.events("worker_fenced");
+    assert_eq!(fenced_before, [], "an acknowledged worker is not fenced");
+    coordinator.child.handle().signal_main(Signal::SIGKILL);
+    assert_eq!(coordinator.exit().signal, Some(9));
+    let fenced = worker.event("worker_fenced");
+    let Body::WorkerFenced(body) = &fenced.body else { unreachable_body(&fenced) };
+    assert_eq!(body.reason, "unacknowledged");
+    assert!(body.unacknowledged_ms >= 1_000.0, "not before its time: {body:?}");
+
+    // The same port, the same database.
+    let file = stage.fixtures().join("coordinator.toml");
+    edit_toml(&file, |table| set(table, &["listen"], &address));
+    let args = ["coordinator", "run", "--config", &text(&file)];
+    let mut again = stage.start("again", &args);
+    let started = again.event("coordinator_started");
+    let Body::CoordinatorStarted(body) = &started.body else { unreachable_body(&started) };
+    assert_eq!((body.term, body.known_workers), (2, 1));
+    let resumed = worker.event("worker_resumed");
+    assert_eq!(resumed.worker_id, Some(id));
+    let beat = again.event_where("worker_heartbeat", |event| event.worker_id == Some(id));
+    let Body::WorkerHeartbeat(body) = &beat.body else { unreachable_body(&beat) };
+    assert_eq!(body.epoch, epoch, "the same process keeps its epoch");
+    assert_eq!(worker.child.stop(GRACE).code, Some(0), "{}", worker.stderr());
+    let _ = again.event("worker_deregistered");
+    assert_eq!(again.child.stop(GRACE).code, Some(0), "{}", again.stderr());
+    for topic in ["worker_failed", "worker_suspected"] {
+        assert_eq!(again.events(topic), [], "nobody pays for the coordinator's absence");
+    }
+}
+
+#[test]
+fn a_frozen_worker_fails_and_registers_anew_when_it_thaws() {
+    let stage = quick();
+    let (mut coordinator, address) = stage.coordinator();
+    let mut worker = worker(&stage, "w", &address, &[]);
+    let (id, epoch) = registered(&mut worker);
+    let _ = coordinator.event("worker_heartbeat");
+    worker.child.handle().signal_main(Signal::SIGSTOP);
+    let suspected = coordinator.event("worker_suspected");
+    let Body::WorkerSuspected(body) = &suspected.body else { unreachable_body(&suspected) };
+    assert_eq!(body.reason, "missed_beats", "its connection is still there");
+    let failed = coordinator.event("worker_failed");
+    assert_eq!(failed.worker_id, Some(id));
+    worker.child.handle().signal_main(Signal::SIGCONT);
+    let anew = worker.event_where(
+        "worker_registered",
+        |event| matches!(&event.body, Body::WorkerRegistered(body) if body.epoch == epoch + 1),
+    );
+    assert_eq!(anew.worker_id, Some(id));
+    let fenced = worker.events("worker_fenced");
+    assert!(!fenced.is_empty() && fenced[0].mono < anew.mono, "it was fenced first");
+    assert_eq!(worker.child.stop(GRACE).code, Some(0), "{}", worker.stderr());
+    assert_eq!(coordinator.events("worker_failed").len(), 1);
+}
+
+#[test]
+fn a_coordinator_that_was_stopped_says_how_long_and_fails_nobody() {
+    let stage = quick();
+    let (mut coordinator, address) = stage.coordinator();
+    let worker = worker(&stage, "w", &address, &[]);
+    let _ = coordinator.event("worker_heartbeat");
+    let handle = coordinator.child.handle();
+    handle.signal_main(Signal::SIGSTOP);
+    // Longer than the deadline: this is the time that has to be credited.
+    thread::sleep(Duration::from_millis(2_500));
+    handle.signal_main(Signal::SIGCONT);
+    let stalled = coordinator.event("coordinator_stalled");
+    let Body::CoordinatorStalled(body) = &stalled.body else { unreachable_body(&stalled) };
+    assert!(body.ms >= 2_400.0, "{body:?}");
+    let _ = coordinator.event_where("worker_heartbeat", |event| event.mono > stalled.mono);
+    assert_eq!(worker.child.stop(GRACE).code, Some(0), "{}", worker.stderr());
+    let _ = coordinator.event("worker_deregistered");
+    assert_eq!(coordinator.events("worker_failed"), []);
+}
+
+#[test]
+fn a_worker_that_is_stopped_leaves_and_comes_back_under_its_id_with_the_next_epoch() {
+    let stage = quick();
+    let (mut coordinator, address) = stage.coordinator();
+    let mut first = worker(&stage, "first", &address, &[]);
+    let (id, epoch) = registered(&mut first);
+    assert_eq!(first.child.stop(GRACE).code, Some(0), "{}", first.stderr());
+    let _ = coordinator.event("worker_deregistered");
+    let mut second = worker(&stage, "second", &address, &[]);
+    assert_eq!(registered(&mut second), (id, epoch + 1), "the database remembers the id");
+    assert_eq!(second.child.stop(GRACE).code, Some(0), "{}", second.stderr());
+    let other = WorkerId::generate().to_string();
+    let foreign = worker(&stage, "foreign", &address, &["--worker-id", &other]);
+    assert_eq!(foreign.exit().code, Some(78), "{}", foreign.stderr());
+    assert!(foreign.stderr().contains(&id.to_string()), "{}", foreign.stderr());
+    assert_eq!(coordinator.events("worker_failed"), []);
+    assert_eq!(coordinator.events("worker_suspected"), []);
+}
+
+#[test]
+fn a_worker_that_is_not_heard_when_it_leaves_is_gone_after_its_drain_timeout() {
+    let stage = quick();
+    let (mut coordinator, address) = stage.coordinator();
+    edit_toml(&stage.fixtures().join("worker.toml"), |table| {
+        set(table, &["drain_timeout"], "300ms");
+    });
+    let worker = worker(&stage, "w", &address, &[]);
+    let _ = coordinator.event("worker_heartbeat");
+    coordinator.child.handle().signal_main(Signal::SIGSTOP);
+    worker.child.handle().signal_main(Signal::SIGTERM);
+    assert_eq!(worker.exit().code, Some(0), "{}", worker.stderr());
+    coordinator.child.handle().signal_main(Signal::SIGCONT);
+}
+
+#[test]
+fn a_newer_process_with_the_same_id_ends_the_older_one_with_77() {
+    let stage = quick();
+    let (mut coordinator, address) = stage.coordinator();
+    let id = WorkerId::generate();
+    let older = {
+        let mut older = worker(&stage, "older", &address, &["--worker-id", &id.to_string()]);
+        registered(&mut older);
+        older
+    };
+    edit_toml(&stage.fixtures().join("worker.toml"), |table| {
+        set(table, &["storage"], "./data/smoke/newer.db");
+    });
+    let mut newer = worker(&stage, "newer", &address, &["--worker-id", &id.to_string()]);
+    assert_eq!(registered(&mut newer), (id, 2));
+    assert_eq!(older.exit().code, Some(77), "{}", older.stderr());
+    let _ = coordinator.event_where(
+        "worker_heartbeat",
+        |event| matches!(&event.body, Body::WorkerHeartbeat(body) if body.epoch == 2),
+    );
+    assert_eq!(newer.child.try_wait(), None, "the newer one goes on");
+}
+
+#[test]
+fn without_a_coordinator_a_worker_gives_up_after_its_start_timeout_with_69() {
+    let stage = quick();
+    edit_toml(&stage.fixtures().join("worker.toml"), |table| {
+        set(table, &["start_timeout"], "300ms");
+    });
+    let alone = worker(&stage, "alone", "127.0.0.1:1", &[]);
+    assert_eq!(alone.exit().code, Some(69), "{}", alone.stderr());
+    let stderr = alone.stderr();
+    assert!(stderr.contains("no coordinator within") && stderr.contains("127.0.0.1:1"), "{stderr}");
+}
+
+#[test]
+fn a_worker_with_files_of_its_own_needs_no_ca_key_and_takes_its_id_from_its_certificate() {
+    let stage = quick();
+    let (mut coordinator, address) = stage.coordinator();
+    let id = WorkerId::generate();
+    let (tls, away) = (text(&stage.artifact("tls")), text(&stage.root().join("away")));
+    let identity = format!("/worker/{id}");
+    let args = ["cert", "issue", "--dir", &tls, "--identity", &identity, "--out", &away];
+    let issued = stage.start("issue", &args);
+    assert_eq!(issued.exit().code, Some(0), "{}", issued.stderr());
+    fs::remove_file(stage.artifact("tls/ca.key")).expect("the CA's key is there");
+    edit_toml(&stage.fixtures().join("worker.toml"), |table| {
+        table.remove("tls_dir");
+        let file = |name: String| format!("{away}/{name}");
+        set(table, &["ca"], &file("ca.pem".to_owned()));
+        set(table, &["cert"], &file(format!("worker-{id}.pem")));
+        set(table, &["key"], &file(format!("worker-{id}.key")));
+    });
+    let remote = worker(&stage, "remote", &address, &[]);
+    let _ = coordinator.event_where("worker_heartbeat", |event| event.worker_id == Some(id));
+    assert_eq!(remote.child.stop(GRACE).code, Some(0), "{}", remote.stderr());
+}
+
+#[test]
+fn a_plugin_that_does_not_start_stops_the_worker_before_it_registers_and_says_why() {
+    let stage = quick();
+    let (mut coordinator, address) = stage.coordinator();
+    let manifest = stage.root().join("broken.toml");
+    let broken = "[plugin]\nname = \"broken\"\nversion = \"1\"\n[entry.sidecar]\n\
+                  command = [\"python3\", \"-c\", \"raise SystemExit('no GPU here')\"]\n";
+    fs::write(&manifest, broken).expect("a new file");
+    let failing = worker(&stage, "failing", &address, &["--plugin", &text(&manifest)]);
+    assert_eq!(failing.exit().code, Some(69), "{}", failing.stderr());
+    let stderr = failing.stderr();
+    assert!(stderr.contains("broken") && stderr.contains("no GPU here"), "{stderr}");
+    let healthy = worker(&stage, "healthy", &address, &[]);
+    let _ = coordinator.event("worker_heartbeat");
+    assert_eq!(coordinator.events("worker_registered").len(), 1, "only the healthy one did");
+    assert_eq!(healthy.child.stop(GRACE).code, Some(0), "{}", healthy.stderr());
+}

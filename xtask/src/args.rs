@@ -1,0 +1,70 @@
+//! The command line.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0        pass
+  1        fail: a promise was broken, or a step of ci failed
+  2        inconclusive: the machine was too slow to show anything; run it again
+  3        preflight: a tool is missing or too old
+  64       usage: the command line is wrong
+  69       another smoke run is at work in the same directory
+  74, 78   a file cannot be read or written; a fixture is not TOML
+  128 + n  stopped by signal n";
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the live substrate end to end, kill a worker, and judge how that was noticed
+    Smoke(SmokeArgs),
+    /// Check that cargo, a C compiler and python3 >= 3.11 are there
+    Preflight,
+    /// Do what continuous integration does: preflight, format, clippy, tests, smoke
+    Ci,
+}
+
+const SMOKE_EXAMPLE: &str = "\
+Examples:
+  cargo xtask smoke
+  cargo xtask smoke --repeat 20 --json report.json";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = SMOKE_EXAMPLE, after_long_help = format!("{SMOKE_EXAMPLE}\n\n{EXIT_CODES}"))]
+pub(crate) struct SmokeArgs {
+    /// The directory with coordinator.toml, worker.toml and plugins/*.toml [default: tests/smoke]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) fixtures: Option<PathBuf>,
+    /// Move earlier artifacts to data/smoke-kept/<number> and do not remove them; those of a run
+    /// that did not pass are always moved there before the next of --repeat
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Write everything about the runs as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write the checks as JUnit's XML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
+    /// Run so many times and show how the figures are distributed
+    #[arg(long, value_name = "N")]
+    pub(crate) repeat: Option<NonZeroUsize>,
+    /// Build and run with the release profile
+    #[arg(long)]
+    pub(crate) release: bool,
+    /// The directory below which data/smoke is made [default: the workspace]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// The coordinator's port in place of the fixture's; 0 takes a free one
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+}
