@@ -67,8 +67,7 @@ fn a_missing_file_exits_66_and_names_it() {
 #[test]
 fn a_broken_configuration_exits_78_before_anything_is_opened() {
     let timing = "[timing]\nworker_self_fence_timeout = \"6s\"\n";
-    let rule =
-        "worker_self_fence_timeout (6s) must be less than coordinator_failure_timeout (5s)";
+    let rule = "worker_self_fence_timeout (6s) must be less than coordinator_failure_timeout (5s)";
     for (kind, good) in [("coordinator", COORDINATOR), ("worker", WORKER)] {
         let dir = tempdir().unwrap();
         for (name, text, message) in [
