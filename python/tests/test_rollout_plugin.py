@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import logging
 import os
@@ -215,12 +216,9 @@ class Serving(unittest.TestCase):
             def __init__(self, config: dict) -> None:
                 raise KeyError("seed")
 
-        stderr, sys.stderr = sys.stderr, open(os.devnull, "w")
-        try:
+        with contextlib.redirect_stderr(io.StringIO()) as printed:
             first = Host(self, Bad).first
-        finally:
-            sys.stderr.close()
-            sys.stderr = stderr
+        self.assertIn("Traceback", printed.getvalue())
         self.assertEqual(first, {"t": "refuse", "message": "KeyError: 'seed'"})
 
     def test_another_version_of_the_wire_is_refused(self) -> None:

@@ -18,7 +18,7 @@ use rollout_harness::report::{Look, summary};
 use rollout_harness::smoke::{self, Options, Run};
 use rollout_harness::timeline::Silent;
 use rollout_harness::{Check, Interrupt};
-use rollout_process::{Child, Exit, Io, Spawn};
+use rollout_process::{Child, Exit, Io, Ladder, Spawn};
 use tempfile::TempDir;
 use toml::Table;
 
@@ -197,6 +197,17 @@ impl Actor {
     pub fn events(&mut self, topic: &str) -> Vec<Event> {
         self.tail.poll().expect("the log can be read");
         self.tail.log().events().filter(|event| event.body.topic() == topic).cloned().collect()
+    }
+
+    /// Asks it to end, with patience, and expects that it does so in good order.
+    ///
+    /// # Panics
+    /// When it has to be killed, or ends with anything but 0.
+    pub fn stop(mut self) {
+        let exit = self.child.stop(Ladder { grace: PATIENCE });
+        self.tail.poll().expect("the log can be read");
+        let lines: Vec<_> = self.tail.log().lines().iter().map(|l| l.raw.as_str()).collect();
+        assert_eq!(exit.code, Some(0), "{exit}:\n{}\n{}", lines.join("\n"), self.stderr());
     }
 
     /// Waits until it has ended by itself.

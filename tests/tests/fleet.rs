@@ -8,9 +8,7 @@ use std::time::Duration;
 use rollout_acceptance::{Actor, Stage, edit_toml, set, text};
 use rollout_core::event::Body;
 use rollout_core::{Event, WorkerId};
-use rollout_process::{Ladder, Signal};
-
-const GRACE: Ladder = Ladder { grace: Duration::from_secs(5) };
+use rollout_process::Signal;
 
 /// 100 ms beats, a fence of 1 s, and a deadline of 1.8 s.
 fn quick() -> Stage {
@@ -67,12 +65,12 @@ fn a_worker_fences_itself_while_the_coordinator_is_gone_and_resumes_unfailed_whe
     let beat = again.event_where("worker_heartbeat", |event| event.worker_id == Some(id));
     let Body::WorkerHeartbeat(body) = &beat.body else { unreachable_body(&beat) };
     assert_eq!(body.epoch, epoch, "the same process keeps its epoch");
-    assert_eq!(worker.child.stop(GRACE).code, Some(0), "{}", worker.stderr());
+    worker.stop();
     let _ = again.event("worker_deregistered");
-    assert_eq!(again.child.stop(GRACE).code, Some(0), "{}", again.stderr());
     for topic in ["worker_failed", "worker_suspected"] {
         assert_eq!(again.events(topic), [], "nobody pays for the coordinator's absence");
     }
+    again.stop();
 }
 
 #[test]
@@ -96,7 +94,7 @@ fn a_frozen_worker_fails_and_registers_anew_when_it_thaws() {
     assert_eq!(anew.worker_id, Some(id));
     let fenced = worker.events("worker_fenced");
     assert!(!fenced.is_empty() && fenced[0].mono < anew.mono, "it was fenced first");
-    assert_eq!(worker.child.stop(GRACE).code, Some(0), "{}", worker.stderr());
+    worker.stop();
     assert_eq!(coordinator.events("worker_failed").len(), 1);
 }
 
@@ -115,7 +113,7 @@ fn a_coordinator_that_was_stopped_says_how_long_and_fails_nobody() {
     let Body::CoordinatorStalled(body) = &stalled.body else { unreachable_body(&stalled) };
     assert!(body.ms >= 2_400.0, "{body:?}");
     let _ = coordinator.event_where("worker_heartbeat", |event| event.mono > stalled.mono);
-    assert_eq!(worker.child.stop(GRACE).code, Some(0), "{}", worker.stderr());
+    worker.stop();
     let _ = coordinator.event("worker_deregistered");
     assert_eq!(coordinator.events("worker_failed"), []);
 }
@@ -126,11 +124,11 @@ fn a_worker_that_is_stopped_leaves_and_comes_back_under_its_id_with_the_next_epo
     let (mut coordinator, address) = stage.coordinator();
     let mut first = worker(&stage, "first", &address, &[]);
     let (id, epoch) = registered(&mut first);
-    assert_eq!(first.child.stop(GRACE).code, Some(0), "{}", first.stderr());
+    first.stop();
     let _ = coordinator.event("worker_deregistered");
     let mut second = worker(&stage, "second", &address, &[]);
     assert_eq!(registered(&mut second), (id, epoch + 1), "the database remembers the id");
-    assert_eq!(second.child.stop(GRACE).code, Some(0), "{}", second.stderr());
+    second.stop();
     let other = WorkerId::generate().to_string();
     let foreign = worker(&stage, "foreign", &address, &["--worker-id", &other]);
     assert_eq!(foreign.exit().code, Some(78), "{}", foreign.stderr());
@@ -152,6 +150,26 @@ fn a_worker_that_is_not_heard_when_it_leaves_is_gone_after_its_drain_timeout() {
     worker.child.handle().signal_main(Signal::SIGTERM);
     assert_eq!(worker.exit().code, Some(0), "{}", worker.stderr());
     coordinator.child.handle().signal_main(Signal::SIGCONT);
+}
+
+#[test]
+fn a_worker_asked_to_leave_while_it_is_cut_off_leaves_once_it_is_back() {
+    let stage = quick();
+    let (mut coordinator, address) = stage.coordinator();
+    let mut worker = worker(&stage, "w", &address, &[]);
+    let _ = coordinator.event("worker_heartbeat");
+    let handle = coordinator.child.handle();
+    handle.signal_main(Signal::SIGSTOP);
+    let _ = worker.event("worker_fenced");
+    worker.child.handle().signal_main(Signal::SIGTERM);
+    handle.signal_main(Signal::SIGCONT);
+    let _ = coordinator.event("worker_deregistered");
+    assert_eq!(worker.exit().code, Some(0), "{}", worker.stderr());
+    for (topic, times) in
+        [("worker_registered", 1), ("worker_deregistered", 1), ("worker_failed", 0)]
+    {
+        assert_eq!(coordinator.events(topic).len(), times, "{topic}");
+    }
 }
 
 #[test]
@@ -209,7 +227,7 @@ fn a_worker_with_files_of_its_own_needs_no_ca_key_and_takes_its_id_from_its_cert
     });
     let remote = worker(&stage, "remote", &address, &[]);
     let _ = coordinator.event_where("worker_heartbeat", |event| event.worker_id == Some(id));
-    assert_eq!(remote.child.stop(GRACE).code, Some(0), "{}", remote.stderr());
+    remote.stop();
 }
 
 #[test]
@@ -227,5 +245,5 @@ fn a_plugin_that_does_not_start_stops_the_worker_before_it_registers_and_says_wh
     let healthy = worker(&stage, "healthy", &address, &[]);
     let _ = coordinator.event("worker_heartbeat");
     assert_eq!(coordinator.events("worker_registered").len(), 1, "only the healthy one did");
-    assert_eq!(healthy.child.stop(GRACE).code, Some(0), "{}", healthy.stderr());
+    healthy.stop();
 }

@@ -8,9 +8,7 @@ use rollout_acceptance::{Stage, check, edit_toml, set, story, text};
 use rollout_core::WorkerId;
 use rollout_harness::Outcome;
 use rollout_harness::smoke::{Fault, Options, Run};
-use rollout_process::{Ladder, Signal};
-
-const GRACE: Ladder = Ladder { grace: Duration::from_secs(5) };
+use rollout_process::Signal;
 
 /// Runs a gate that has to fail, and leave nothing behind all the same.
 fn failing(stage: &Stage, options: &Options) -> Run {
@@ -110,7 +108,7 @@ fn worker_joins(
         &["worker", "run", "--config", &text(&config), "--worker-id", &id.to_string()],
     );
     let _ = coordinator.event_where("worker_heartbeat", |event| event.worker_id == Some(id));
-    assert_eq!(worker.child.stop(GRACE).code, Some(0), "{}", worker.stderr());
+    worker.stop();
     let _ = coordinator.event_where("worker_deregistered", |event| event.worker_id == Some(id));
     coordinator
 }
@@ -129,7 +127,7 @@ fn a_worker_of_another_ca_is_refused_and_the_others_are_served() {
     assert_eq!(rollout_acceptance::attribute(&event, "reason"), "certificate");
     assert!(!refused.exit().success());
     let coordinator = worker_joins(&stage, coordinator, &address);
-    assert_eq!(coordinator.child.stop(GRACE).code, Some(0));
+    coordinator.stop();
 }
 
 #[test]
@@ -156,5 +154,5 @@ fn a_worker_whose_certificate_is_somebody_elses_exits_77_and_the_others_are_serv
     let exit = stolen.exit();
     assert_eq!(exit.code, Some(77), "{exit}: {}", stolen.stderr());
     assert!(stolen.stderr().contains(&identity), "{}", stolen.stderr());
-    assert_eq!(coordinator.child.stop(GRACE).code, Some(0));
+    coordinator.stop();
 }

@@ -25,7 +25,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::{BeatRecord, Durable, Ledger, Standing, WorkerRecord};
-use crate::liveness::{Effect, Liveness, Registration, Suspicion};
+use crate::liveness::{Effect, Liveness, Registration, Stale, Suspicion};
 use crate::watchdog::{self, Watchdog};
 
 /// Messages that may wait for the engine; then sessions wait, and their workers with them.
@@ -290,10 +290,18 @@ impl Engine {
         else {
             return;
         };
-        let Ok(effect) = self.liveness.beat(now, worker, epoch) else {
-            let _ = connected.down.try_send(Down::Fenced { reason: FenceReason::Failed });
-            connected.end.cancel();
-            return;
+        let effect = match self.liveness.beat(now, worker, epoch) {
+            Ok(effect) => effect,
+            Err(Stale::Left) => return,
+            Err(stale) => {
+                let reason = match stale {
+                    Stale::Superseded => FenceReason::Superseded,
+                    Stale::Failed | Stale::Left => FenceReason::Failed,
+                };
+                let _ = connected.down.try_send(Down::Fenced { reason });
+                connected.end.cancel();
+                return;
+            }
         };
         let _ = connected.down.try_send(Down::Ack { beat, durable: connected.durable });
         self.ledger.beat(worker, BeatRecord::new(epoch, beat, self.clock.wall()));

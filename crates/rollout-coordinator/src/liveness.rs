@@ -73,9 +73,16 @@ pub enum Effect {
     Forgotten,
 }
 
-/// The epoch has ended: failed, left, or replaced by a newer one.
+/// Why a beat counts for nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stale;
+pub enum Stale {
+    /// The worker has been declared failed, or is not known.
+    Failed,
+    /// It has left; the beat was on its way.
+    Left,
+    /// A newer process has its id.
+    Superseded,
+}
 
 /// How a registration ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,7 +204,13 @@ impl Liveness {
     /// When that epoch has ended; the beat then counts for nothing.
     pub fn beat(&mut self, now: Mono, id: WorkerId, epoch: u64) -> Result<Option<Effect>, Stale> {
         let credit = self.credit;
-        let worker = self.of_epoch(id, epoch).ok_or(Stale)?;
+        let worker = self.workers.get_mut(&id).ok_or(Stale::Failed)?;
+        match worker.state {
+            _ if worker.epoch != epoch => return Err(Stale::Superseded),
+            State::Failed => return Err(Stale::Failed),
+            State::Deregistered => return Err(Stale::Left),
+            _ => {}
+        }
         let effect = match worker.state {
             State::Registered | State::Suspected if !worker.beaten => Some(Effect::Ready),
             State::Suspected => Some(Effect::Recovered { gap: now.since(worker.beat) }),

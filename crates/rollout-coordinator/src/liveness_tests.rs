@@ -53,7 +53,7 @@ fn a_silent_worker_is_suspected_then_failed_once_each_and_neither_too_early() {
     assert_eq!(verdict, [(worker(1), 1, failed(ms(3), ms(0)))]);
     assert_eq!(expire(&mut fleet, deadline + ms(60_000)), []);
     assert_eq!(fleet.live(), 0);
-    assert_eq!(fleet.beat(deadline + ms(60_001), worker(1), 1), Err(Stale));
+    assert_eq!(fleet.beat(deadline + ms(60_001), worker(1), 1), Err(Stale::Failed));
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn the_same_process_resumes_a_new_one_registers_and_an_old_one_is_superseded() {
     assert_eq!(resumed, Registration::Resumed { epoch: 1 });
     assert_eq!(fleet.register(at, worker(1), process(2), None), Registration::New { epoch: 2 });
     assert_eq!(fleet.register(at, worker(1), process(1), Some(1)), Registration::Superseded);
-    assert_eq!(fleet.beat(at, worker(1), 1), Err(Stale));
+    assert_eq!(fleet.beat(at, worker(1), 1), Err(Stale::Superseded));
     assert_eq!(fleet.disconnected(worker(1), 1), None, "the old process's socket says nothing");
     assert_eq!(fleet.live(), 1);
 }
@@ -131,6 +131,7 @@ fn a_worker_that_left_is_never_failed_and_is_forgotten_after_a_day() {
     assert!(!fleet.draining(worker(1), 1), "asked twice is no news");
     assert!(fleet.deregister(at, worker(1), 1));
     assert!(!fleet.deregister(at, worker(1), 1));
+    assert_eq!(fleet.beat(at, worker(1), 1), Err(Stale::Left));
     assert_eq!(fleet.disconnected(worker(1), 1), None);
     assert_eq!(expire(&mut fleet, (at + REMEMBERED).before(NANO)), []);
     assert_eq!(expire(&mut fleet, at + REMEMBERED), [(worker(1), 1, Effect::Forgotten)]);
@@ -289,8 +290,8 @@ fn apply(fleet: &mut Liveness, model: &mut Model, now: Mono, step: &Step) {
                 (w.beaten, w.beat, w.credit) = (true, now, credit);
                 effect
             });
-            assert_eq!(fleet.beat(now, worker(n), epoch), expected.ok_or(Stale));
-            assert_eq!(fleet.beat(now, worker(n), epoch + 1), Err(Stale));
+            assert_eq!(fleet.beat(now, worker(n), epoch).ok(), expected);
+            assert!(fleet.beat(now, worker(n), epoch + 1).is_err());
         }
         Step::Disconnect(n) => {
             let epoch = model.workers.get(&n).map_or(1, |w| w.epoch);

@@ -69,7 +69,6 @@ static KEPT: OnceLock<Host> = OnceLock::new();
 struct Worker {
     plugin: &'static abi::RolloutPlugin,
     instance: *mut c_void,
-    host: Box<abi::Host>,
     logged: Arc<Mutex<Vec<String>>>,
 }
 
@@ -100,21 +99,21 @@ impl Worker {
         // SAFETY: a descriptor lives for ever.
         let plugin = unsafe { &*export::descriptor::<Test>(&DESCRIPTOR, "test", "1") };
         let logged = Arc::new(Mutex::new(Vec::new()));
-        let host = Box::new(abi::Host {
+        // Leaked, so that a use after the plugin's end is seen and not undefined.
+        let host = Box::leak(Box::new(abi::Host {
             struct_size: size_of::<abi::Host>() as u64,
-            ctx: Arc::as_ptr(&logged).cast_mut().cast(),
+            ctx: Arc::into_raw(Arc::clone(&logged)).cast_mut().cast(),
             log: Some(log),
-        });
+        }));
         let (mut instance, mut error) = (ptr::null_mut(), Buf::EMPTY);
         let config = Slice::of(config.as_bytes());
         // SAFETY: as the ABI has it.
-        let code = unsafe {
-            plugin.create.unwrap()(&raw const *host, config, &raw mut instance, &raw mut error)
-        };
+        let code =
+            unsafe { plugin.create.unwrap()(host, config, &raw mut instance, &raw mut error) };
         let error = take(error);
         if code == abi::OK {
             assert_eq!(error, b"");
-            return Ok(Self { plugin, instance, host, logged });
+            return Ok(Self { plugin, instance, logged });
         }
         Err((code, serde_json::from_slice(&error).unwrap()))
     }
@@ -143,8 +142,6 @@ impl Drop for Worker {
     fn drop(&mut self) {
         // SAFETY: live until here.
         unsafe { self.plugin.destroy.unwrap()(self.instance) };
-        // Freed before the end of the test, so that a use after this is one.
-        self.host.log = None;
     }
 }
 

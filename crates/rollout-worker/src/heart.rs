@@ -70,11 +70,9 @@ pub(crate) struct Heart {
 
 /// How a session ended, if the heart goes on.
 enum Next {
-    /// The connection is lost, or the coordinator ends: try again after a pause.
-    Reconnect,
-    /// The epoch is over: register anew at once.
-    RegisterAnew,
-    /// Deregistered.
+    /// The connection is lost, the coordinator ends, or the epoch is over: try again after a pause.
+    Again,
+    /// There is no more to do.
     Done,
 }
 
@@ -102,8 +100,7 @@ impl Heart {
             match self.connect().await {
                 Ok(link) => match self.session(link).await? {
                     Next::Done => return Ok(()),
-                    Next::RegisterAnew => continue,
-                    Next::Reconnect => {}
+                    Next::Again => {}
                 },
                 Err(error @ ConnectError::Refused { .. }) => {
                     return Err(WorkerError::Refused(error));
@@ -161,7 +158,7 @@ impl Heart {
     async fn session(&mut self, mut link: Link) -> Result<Next, WorkerError> {
         let sent = self.boot();
         if link.up.send(self.registration()).await.is_err() {
-            return Ok(Next::Reconnect);
+            return Ok(Next::Again);
         }
         let patience = match self.epoch {
             Some(_) => self.link.ack_timeout,
@@ -171,7 +168,7 @@ impl Heart {
         let answer = match watching(&mut self.fence, &self.parts.voice, hearing).await {
             Ok(Ok(Some(answer))) => answer,
             Ok(Err(error)) => return self.cut(&error),
-            Ok(Ok(None)) | Err(_) => return Ok(Next::Reconnect),
+            Ok(Ok(None)) | Err(_) => return Ok(Next::Again),
         };
         match answer {
             Down::Registered { run_id, epoch, resumed, .. } => {
@@ -200,7 +197,6 @@ impl Heart {
         self.parts.run_id = Some(run_id);
         self.fence.registered(sent);
         self.known = true;
-        self.pause = self.link.backoff_initial;
         self.announced = Intent::Serve;
         if resumed {
             voice.say(WorkerResumed { epoch });
@@ -224,16 +220,17 @@ impl Heart {
             let now = self.boot();
             look(&mut self.fence, &self.parts.voice);
             if self.fence.oldest_pending().is_some_and(|sent| now >= sent + self.link.ack_timeout) {
-                return Ok(Next::Reconnect);
+                return Ok(Next::Again);
             }
             if self.announce(&link).await.is_err() {
-                return Ok(Next::Reconnect);
+                return Ok(Next::Again);
             }
-            if now >= next_beat {
+            // Who has deregistered is not alive any more, as far as the coordinator is concerned.
+            if now >= next_beat && self.announced != Intent::Leave {
                 self.beat += 1;
                 self.fence.sent(now, self.beat);
                 if link.up.send(Up::Beat { beat: self.beat }).await.is_err() {
-                    return Ok(Next::Reconnect);
+                    return Ok(Next::Again);
                 }
                 next_beat = now + self.parts.budget.heartbeat_interval;
             }
@@ -252,9 +249,12 @@ impl Heart {
                 Some(error) = self.broken.1.recv() => return Err(WorkerError::Memory(error)),
             };
             match line {
-                Ok(Some(Down::Ack { beat, .. })) => self.fence.acknowledge(beat),
+                Ok(Some(Down::Ack { beat, .. })) => {
+                    self.fence.acknowledge(beat);
+                    self.pause = self.link.backoff_initial;
+                }
                 Ok(Some(other)) => return self.heard(other),
-                Ok(None) => return Ok(Next::Reconnect),
+                Ok(None) => return Ok(Next::Again),
                 Err(error) => return self.cut(&error),
             }
         }
@@ -297,18 +297,21 @@ impl Heart {
                 if reason == FenceReason::Superseded {
                     return Err(WorkerError::Superseded);
                 }
+                if self.announced == Intent::Leave {
+                    return Ok(Next::Done);
+                }
                 self.epoch = None;
                 self.incarnation = Incarnation::generate();
-                Ok(Next::RegisterAnew)
+                Ok(Next::Again)
             }
             Down::Rejected { reason, detail } => Err(WorkerError::Rejected { reason, detail }),
-            Down::Stopping | Down::Ack { .. } | Down::Registered { .. } => Ok(Next::Reconnect),
+            Down::Stopping | Down::Ack { .. } | Down::Registered { .. } => Ok(Next::Again),
         }
     }
 
     fn cut(&self, error: &WireError) -> Result<Next, WorkerError> {
         tracing::debug!("the connection to the coordinator ended: {error}");
-        Ok(Next::Reconnect)
+        Ok(Next::Again)
     }
 }
 
