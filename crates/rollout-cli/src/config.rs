@@ -8,6 +8,7 @@ use rollout_core::{ConfigError, CoordinatorConfig, WorkerConfig};
 use rollout_plugin_host::Manifest;
 
 use crate::error::CliError;
+use crate::process;
 
 /// Reads a coordinator's file.
 pub(crate) fn coordinator(path: &Path) -> Result<CoordinatorConfig, CliError> {
@@ -21,7 +22,7 @@ pub(crate) fn worker(path: &Path) -> Result<WorkerConfig, CliError> {
 
 fn parse<T>(path: &Path, with: impl Fn(&str) -> Result<T, ConfigError>) -> Result<T, CliError> {
     let text = read(path)?;
-    with(&text).map_err(|source| CliError::Config { path: path.to_owned(), source })
+    with(&text).map_err(process::invalid(path))
 }
 
 fn read(path: &Path) -> Result<String, CliError> {

@@ -1,9 +1,10 @@
 //! `rollout coordinator run`: from a configuration file to an orderly end.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rollout_coordinator::{Coordinator, Port};
-use rollout_core::{Clock, CoordinatorConfig, SystemClock};
+use rollout_core::{Clock, CoordinatorConfig};
 use rollout_storage::Store;
 use rollout_transport::Identity;
 
@@ -11,34 +12,25 @@ use crate::args::CoordinatorRun;
 use crate::error::CliError;
 use crate::signals::Signals;
 use crate::stream::Voice;
-use crate::{cert, config, logging, stream};
+use crate::{cert, config, process};
 
 pub(crate) fn run(args: &CoordinatorRun) -> Result<(), CliError> {
     let mut config = config::coordinator(&args.config)?;
     config.run_id = args.run_id.or(config.run_id);
     // The port comes first: a second coordinator on it touches nothing else.
     let port = Port::bind(config.listen)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (voice, stream) = stream::open(Arc::clone(&clock)).map_err(CliError::Runtime)?;
-    logging::install(voice.clone());
-    let outcome = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(CliError::Runtime)
-        .and_then(|runtime| runtime.block_on(serve(&config, port, clock, voice)));
-    stream.close();
-    outcome
+    process::run(|clock, voice| serve(&args.config, &config, port, clock, voice))
 }
 
 async fn serve(
+    path: &Path,
     config: &CoordinatorConfig,
     port: Port,
     clock: Arc<dyn Clock>,
     voice: Voice,
 ) -> Result<(), CliError> {
     let mut signals = Signals::listen().map_err(CliError::Runtime)?;
-    let source =
-        config.tls().map_err(|source| CliError::Config { path: config.storage.clone(), source })?;
+    let source = config.tls().map_err(process::invalid(path))?;
     let store = Store::open(&config.storage)?;
     let tls = cert::own(&source, &Identity::Coordinator, &hosts(config))?;
     let mut coordinator = Coordinator::start(config, port, store, tls, clock, Arc::new(voice))?;

@@ -7,6 +7,7 @@ mod config;
 mod coordinator;
 mod error;
 mod logging;
+mod process;
 mod signals;
 mod stream;
 mod worker;

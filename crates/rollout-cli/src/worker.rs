@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rollout_core::config::TlsSource;
-use rollout_core::{Clock, SystemClock, WorkerConfig, WorkerId};
+use rollout_core::{Clock, WorkerConfig, WorkerId};
 use rollout_plugin_host::Manifest;
 use rollout_storage::Store;
 use rollout_transport::Identity;
@@ -13,22 +13,13 @@ use crate::args::WorkerRun;
 use crate::error::CliError;
 use crate::signals::Signals;
 use crate::stream::Voice;
-use crate::{cert, config, logging, stream};
+use crate::{cert, config, process};
 
 pub(crate) fn run(args: &WorkerRun) -> Result<(), CliError> {
     let config = config::worker(&args.config)?;
     let plugins = args.plugins.iter().map(|path| Manifest::load(path));
     let plugins = plugins.collect::<Result<Vec<_>, _>>()?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (voice, stream) = stream::open(Arc::clone(&clock)).map_err(CliError::Runtime)?;
-    logging::install(voice.clone());
-    let outcome = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(CliError::Runtime)
-        .and_then(|runtime| runtime.block_on(serve(config, args, plugins, clock, voice)));
-    stream.close();
-    outcome
+    process::run(|clock, voice| serve(config, args, plugins, clock, voice))
 }
 
 async fn serve(

@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,73 +16,20 @@ use rollout_core::event::{
     WorkerHeartbeat, WorkerReady, WorkerRecovered, WorkerRegistered, WorkerRejected, WorkerResumed,
     WorkerSuspected,
 };
-use rollout_core::{Clock, Incarnation, Mono, RunId, WorkerId};
+use rollout_core::{Clock, Mono, RunId, WorkerId};
 use rollout_storage::StorageError;
 use rollout_transport::{Down, DownSink, FenceReason, RejectReason};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::{BeatRecord, Durable, Ledger, Standing, WorkerRecord};
 use crate::liveness::{Effect, Liveness, Registration, Stale, Suspicion};
+use crate::mailbox::{Candidate, Message, SessionId};
 use crate::watchdog::{self, Watchdog};
 
-/// Messages that may wait for the engine; then sessions wait, and their workers with them.
-pub(crate) const QUEUE: usize = 4_096;
 /// Messages taken between two looks at the deadlines.
 const BATCH: usize = 256;
-
-/// One session, as its task and the engine know it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SessionId(pub(crate) u64);
-
-/// What a process says of itself when it registers.
-pub(crate) struct Candidate {
-    pub(crate) worker: WorkerId,
-    pub(crate) incarnation: Incarnation,
-    pub(crate) epoch: Option<u64>,
-    pub(crate) version: String,
-    pub(crate) plugins: Vec<String>,
-    pub(crate) peer: SocketAddr,
-    pub(crate) session: SessionId,
-    pub(crate) down: DownSink,
-    /// Ends the session's task.
-    pub(crate) end: CancellationToken,
-}
-
-/// What reaches the engine.
-pub(crate) enum Message {
-    Register(Box<Candidate>, oneshot::Sender<Option<u64>>),
-    Beat {
-        worker: WorkerId,
-        epoch: u64,
-        session: SessionId,
-        beat: u64,
-    },
-    Draining {
-        worker: WorkerId,
-        epoch: u64,
-    },
-    Deregister {
-        worker: WorkerId,
-        epoch: u64,
-    },
-    Lost {
-        worker: WorkerId,
-        epoch: u64,
-        session: SessionId,
-    },
-    /// A registration is on disk.
-    Recorded {
-        worker: WorkerId,
-        session: SessionId,
-        answer: Down,
-    },
-    Durable(Durable),
-    Broken(Arc<StorageError>),
-    /// Verdicts end here; the ledger is closed before the answer.
-    Stop,
-}
 
 /// The session that currently speaks for a worker.
 struct Connected {
@@ -214,7 +160,7 @@ impl Engine {
                 let answer = Down::Registered { run_id, epoch, term, resumed: false };
                 let session = candidate.session;
                 self.connect(candidate, epoch);
-                self.record(worker, epoch, incarnation, Some((session, answer)));
+                self.record(worker, epoch, Standing::Live, Some((session, answer)));
                 Some(epoch)
             }
             Registration::Resumed { epoch } => {
@@ -257,16 +203,18 @@ impl Engine {
         }
     }
 
-    /// Records a registration; what the session is to be told then goes out after the fsync.
+    /// Records how the worker's epoch stands; what its session is to be told then goes out after
+    /// the fsync.
     fn record(
         &self,
         worker: WorkerId,
         epoch: u64,
-        incarnation: Incarnation,
+        standing: Standing,
         answer: Option<(SessionId, Down)>,
     ) {
+        let Some(incarnation) = self.liveness.incarnation(worker) else { return };
         let outbox = self.outbox.clone();
-        let record = WorkerRecord { epoch, incarnation, standing: Standing::Live };
+        let record = WorkerRecord { epoch, incarnation, standing };
         self.ledger.record(worker, record, move |outcome| {
             let message = match (outcome, answer) {
                 (Err(error), _) => Message::Broken(error),
@@ -323,8 +271,8 @@ impl Engine {
             return;
         }
         self.emit.emit(now, Some(worker), WorkerDeregistered { epoch }.into());
-        let session = self.sessions.get(&worker).map(|c| c.session);
-        self.end_epoch(worker, epoch, Standing::Deregistered, session);
+        let answer = self.sessions.get(&worker).map(|c| (c.session, Down::Deregistered));
+        self.record(worker, epoch, Standing::Deregistered, answer);
     }
 
     fn lost(&mut self, now: Mono, worker: WorkerId, epoch: u64, session: SessionId) {
@@ -361,37 +309,21 @@ impl Engine {
             .into(),
             Effect::Forgotten => {
                 let outbox = self.outbox.clone();
-                return self.ledger.forget(worker, move |outcome| report(&outbox, outcome));
+                return self.ledger.forget(worker, move |outcome| {
+                    if let Err(error) = outcome {
+                        send_from_writer(&outbox, Message::Broken(error));
+                    }
+                });
             }
         };
         self.emit.emit(now, Some(worker), body);
         if let Effect::Failed { .. } = effect {
-            self.end_epoch(worker, epoch, Standing::Failed, None);
+            self.record(worker, epoch, Standing::Failed, None);
             if let Some(connected) = self.sessions.remove(&worker) {
                 let _ = connected.down.try_send(Down::Fenced { reason: FenceReason::Failed });
                 connected.end.cancel();
             }
         }
-    }
-
-    /// Records that the epoch is over; the session, if one is named, hears of it after the fsync.
-    fn end_epoch(
-        &self,
-        worker: WorkerId,
-        epoch: u64,
-        standing: Standing,
-        session: Option<SessionId>,
-    ) {
-        let Some(incarnation) = self.liveness.incarnation(worker) else { return };
-        let outbox = self.outbox.clone();
-        let record = WorkerRecord { epoch, incarnation, standing };
-        self.ledger.record(worker, record, move |outcome| match (outcome, session) {
-            (Ok(()), Some(session)) => {
-                let answer = Down::Deregistered;
-                send_from_writer(&outbox, Message::Recorded { worker, session, answer });
-            }
-            (outcome, _) => report(&outbox, outcome),
-        });
     }
 
     fn sync_beats(&mut self) {
@@ -436,12 +368,6 @@ const fn word(why: Suspicion) -> &'static str {
 fn refuse(candidate: &Candidate, answer: Down) -> Option<u64> {
     let _ = candidate.down.try_send(answer);
     None
-}
-
-fn report(outbox: &mpsc::WeakSender<Message>, outcome: Result<(), Arc<StorageError>>) {
-    if let Err(error) = outcome {
-        send_from_writer(outbox, Message::Broken(error));
-    }
 }
 
 /// From the ledger's writer, which may wait for the engine; an engine that has ended needs no

@@ -9,6 +9,7 @@
 mod engine;
 mod ledger;
 pub mod liveness;
+mod mailbox;
 mod sessions;
 mod watchdog;
 
@@ -25,9 +26,10 @@ use rollout_storage::{StorageError, Store};
 use rollout_transport::{Server, Tls, TransportError};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::engine::{Engine, Message, Parts};
+use crate::engine::{Engine, Parts};
 use crate::ledger::{Ledger, Standing};
 use crate::liveness::{Liveness, State};
+use crate::mailbox::Message;
 use crate::sessions::Sessions;
 
 /// How long open sessions may take to hear that the coordinator ends.
@@ -118,7 +120,7 @@ impl Coordinator {
             return Err(CoordinatorError::OtherRun { found: meta.run_id, wanted });
         }
         emit.lead(meta.run_id);
-        let (engine, inbox) = mpsc::channel(engine::QUEUE);
+        let (engine, inbox) = mpsc::channel(mailbox::QUEUE);
         let outbox = engine.downgrade();
         let sessions = Sessions {
             run_id: meta.run_id,

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Candidate, Message, SessionId};
+use crate::mailbox::{Candidate, Message, SessionId};
 
 /// What every session needs to know.
 pub(crate) struct Sessions {

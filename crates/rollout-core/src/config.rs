@@ -53,24 +53,14 @@ pub enum TlsSource {
     },
 }
 
-/// The keys `tls_dir`, `ca`, `cert` and `key` of both files.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct TlsKeys {
-    tls_dir: Option<PathBuf>,
-    ca: Option<PathBuf>,
-    cert: Option<PathBuf>,
-    key: Option<PathBuf>,
-}
-
-impl TlsKeys {
-    fn source(self) -> Result<TlsSource, ConfigError> {
-        match (self.tls_dir, self.ca, self.cert, self.key) {
-            (Some(dir), None, None, None) => Ok(TlsSource::Dir(dir)),
-            (None, Some(ca), Some(cert), Some(key)) => Ok(TlsSource::Files { ca, cert, key }),
-            (None, None, None, None) => Err(ConfigError::Tls("none of them is there")),
-            (Some(_), ..) => Err(ConfigError::Tls("`tls_dir` stands beside the others")),
-            (None, ..) => Err(ConfigError::Tls("some of the three are missing")),
-        }
+/// What the keys `tls_dir`, `ca`, `cert` and `key`, the same in both files, amount to.
+fn tls_source([dir, ca, cert, key]: [&Option<PathBuf>; 4]) -> Result<TlsSource, ConfigError> {
+    match [dir, ca, cert, key].map(Clone::clone) {
+        [Some(dir), None, None, None] => Ok(TlsSource::Dir(dir)),
+        [None, Some(ca), Some(cert), Some(key)] => Ok(TlsSource::Files { ca, cert, key }),
+        [None, None, None, None] => Err(ConfigError::Tls("none of them is there")),
+        [Some(_), ..] => Err(ConfigError::Tls("`tls_dir` stands beside the others")),
+        [None, ..] => Err(ConfigError::Tls("some of the three are missing")),
     }
 }
 
@@ -198,8 +188,7 @@ impl CoordinatorConfig {
     /// # Errors
     /// When neither or both ways are named; never after [`parse`](Self::parse).
     pub fn tls(&self) -> Result<TlsSource, ConfigError> {
-        let Self { tls_dir, ca, cert, key, .. } = self.clone();
-        TlsKeys { tls_dir, ca, cert, key }.source()
+        tls_source([&self.tls_dir, &self.ca, &self.cert, &self.key])
     }
 }
 
@@ -269,8 +258,7 @@ impl WorkerConfig {
     /// # Errors
     /// When neither or both ways are named; never after [`parse`](Self::parse).
     pub fn tls(&self) -> Result<TlsSource, ConfigError> {
-        let Self { tls_dir, ca, cert, key, .. } = self.clone();
-        TlsKeys { tls_dir, ca, cert, key }.source()
+        tls_source([&self.tls_dir, &self.ca, &self.cert, &self.key])
     }
 }
 

@@ -1,0 +1,66 @@
+//! What reaches the engine: from sessions, from the ledger's writer, from the coordinator's owner.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rollout_core::{Incarnation, WorkerId};
+use rollout_storage::StorageError;
+use rollout_transport::{Down, DownSink};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::ledger::Durable;
+
+/// Messages that may wait for the engine; then sessions wait, and their workers with them.
+pub(crate) const QUEUE: usize = 4_096;
+/// One session, as its task and the engine know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SessionId(pub(crate) u64);
+
+/// What a process says of itself when it registers.
+pub(crate) struct Candidate {
+    pub(crate) worker: WorkerId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) epoch: Option<u64>,
+    pub(crate) version: String,
+    pub(crate) plugins: Vec<String>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) session: SessionId,
+    pub(crate) down: DownSink,
+    /// Ends the session's task.
+    pub(crate) end: CancellationToken,
+}
+
+/// What reaches the engine.
+pub(crate) enum Message {
+    Register(Box<Candidate>, oneshot::Sender<Option<u64>>),
+    Beat {
+        worker: WorkerId,
+        epoch: u64,
+        session: SessionId,
+        beat: u64,
+    },
+    Draining {
+        worker: WorkerId,
+        epoch: u64,
+    },
+    Deregister {
+        worker: WorkerId,
+        epoch: u64,
+    },
+    Lost {
+        worker: WorkerId,
+        epoch: u64,
+        session: SessionId,
+    },
+    /// A registration is on disk.
+    Recorded {
+        worker: WorkerId,
+        session: SessionId,
+        answer: Down,
+    },
+    Durable(Durable),
+    Broken(Arc<StorageError>),
+    /// Verdicts end here; the ledger is closed before the answer.
+    Stop,
+}
