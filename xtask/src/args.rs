@@ -28,6 +28,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run the live substrate end to end, kill a worker, and judge how that was noticed
     Smoke(SmokeArgs),
+    /// Kill workers at random moments, and look for processes that they leave
+    Orphans(OrphansArgs),
     /// Check that cargo, a C compiler and python3 >= 3.11 are there
     Preflight,
     /// Do what continuous integration does: preflight, format, clippy, tests, smoke
@@ -67,4 +69,18 @@ pub(crate) struct SmokeArgs {
     /// The coordinator's port in place of the fixture's; 0 takes a free one
     #[arg(long, value_name = "PORT")]
     pub(crate) port: Option<u16>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  cargo xtask orphans --kills 1000")]
+pub(crate) struct OrphansArgs {
+    /// How many workers to kill
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) kills: usize,
+    /// The same seed, the same moments
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Build and run with the release profile
+    #[arg(long)]
+    pub(crate) release: bool,
 }

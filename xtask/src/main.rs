@@ -2,6 +2,7 @@
 
 mod args;
 mod ci;
+mod orphans;
 mod preflight;
 mod smoke;
 
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     };
     ExitCode::from(match args.command {
         Command::Smoke(args) => smoke::run(&args, &interrupt),
+        Command::Orphans(args) => orphans::run(&args, &interrupt),
         Command::Preflight => preflight::run(),
         Command::Ci => ci::run(&interrupt),
     })

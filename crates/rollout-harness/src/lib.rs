@@ -6,13 +6,14 @@
 //! value; [`judge()`] is a pure function of it, so that the judge itself is judged by made-up
 //! evidence in the tests.
 //!
-//! Entry points: [`smoke::run`], [`judge()`], [`preflight::check`], [`report`].
+//! Entry points: [`smoke::run`], [`judge()`], [`orphans::run`], [`preflight::check`], [`report`].
 
 pub mod binaries;
 pub mod fixtures;
 pub mod interrupt;
 pub mod judge;
 pub mod log;
+pub mod orphans;
 pub mod preflight;
 pub mod processes;
 pub mod report;

@@ -39,6 +39,14 @@ pub fn trees(roots: &[i32]) -> io::Result<BTreeSet<Process>> {
     Ok(rows.into_iter().filter(|row| pids.contains(&row.0.pid)).map(|row| row.0).collect())
 }
 
+/// The parent of a process, if it runs now.
+///
+/// # Errors
+/// When the system does not tell.
+pub fn parent(pid: i32) -> io::Result<Option<i32>> {
+    Ok(system::rows()?.into_iter().find(|row| row.0.pid == pid).map(|row| row.1))
+}
+
 /// Those of `processes` that still run.
 ///
 /// # Errors
@@ -134,6 +142,8 @@ mod tests {
         let own = i32::try_from(id()).unwrap();
         let child = Spawn::new("sleep").arg("60").spawn().unwrap();
         let tree = trees(&[child.pid()]).unwrap();
+        assert!(parent(child.pid()).unwrap().is_some());
+        assert_eq!(parent(i32::MAX).unwrap(), None);
         assert!(tree.iter().any(|p| p.pid == child.pid() && p.name.contains("sleep")), "{tree:?}");
         assert!(!tree.iter().any(|p| p.pid == own));
         assert!(trees(&[own]).unwrap().is_superset(&tree));

@@ -109,14 +109,11 @@ impl Drop for Writer {
 }
 
 fn run(db: &Database, shared: &Shared) {
-    let _fail_on_exit = FailOnExit(shared);
+    let _refuse_the_rest = FailOnExit(shared);
     while let Some(group) = next_group(shared) {
         let (writes, dones): (Vec<Write>, Vec<Done>) =
             group.into_iter().map(|job| (job.write, job.done)).unzip();
         let outcome = commit(db, &shared.path, writes).map_err(Arc::new);
-        if outcome.is_err() {
-            shared.lock().failed = true;
-        }
         for done in dones {
             done(outcome.clone());
         }

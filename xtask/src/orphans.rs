@@ -1,0 +1,84 @@
+//! `cargo xtask orphans`: kills workers, shows what they leave.
+
+use std::io::{self, IsTerminal};
+
+use rollout_core::ExitCode;
+use rollout_core::duration::as_ms;
+use rollout_harness::binaries::{self, Profile, workspace_root};
+use rollout_harness::orphans::{self, GONE_WITHIN, Options, OrphansError, Report};
+use rollout_harness::smoke::chain;
+use rollout_harness::{Interrupt, interrupt, preflight};
+
+use crate::args::OrphansArgs;
+use crate::{complain, say};
+
+/// Carries the kills through; the exit code.
+pub(crate) fn run(args: &OrphansArgs, interrupt: &Interrupt) -> u8 {
+    if !crate::preflight::passes() {
+        return preflight::EXIT_CODE;
+    }
+    let profile = if args.release { Profile::Release } else { Profile::own() };
+    let binaries = match binaries::build(profile, interrupt, &mut |_| {}) {
+        Ok(binaries) => binaries,
+        Err(error) => {
+            complain(&chain(&error));
+            return 1;
+        }
+    };
+    let root = match tempfile::tempdir() {
+        Ok(root) => root,
+        Err(error) => {
+            complain(&format!("cannot create a temporary directory: {error}"));
+            return ExitCode::CannotCreate.code();
+        }
+    };
+    let options = Options {
+        root: root.path().to_path_buf(),
+        fixtures: workspace_root().join("tests/smoke"),
+        binaries,
+        kills: args.kills,
+        seed: args.seed,
+    };
+    let wanted = args.kills;
+    let watched = io::stdout().is_terminal();
+    let progress = |report: &Report| {
+        if !watched {
+            return;
+        }
+        say(&format!(
+            "\r  {} of {wanted} workers killed, {} left behind ",
+            report.kills,
+            report.left.len()
+        ));
+    };
+    let outcome = orphans::run(&options, interrupt, progress);
+    if watched {
+        say("\n");
+    }
+    match outcome {
+        Ok(report) => verdict(&report),
+        Err(OrphansError::Interrupted(signal)) => {
+            u8::try_from(interrupt::exit_code(signal)).unwrap_or(u8::MAX)
+        }
+        Err(error) => {
+            complain(&chain(&error));
+            1
+        }
+    }
+}
+
+fn verdict(report: &Report) -> u8 {
+    for left in &report.left {
+        say(&format!("  ✗ {left}\n"));
+    }
+    say(&format!(
+        "  {} processes below {} killed workers; the last was gone {:.1} ms after its kill \
+         (bound {} ms)\n  {}\n",
+        report.processes,
+        report.kills,
+        as_ms(report.slowest),
+        GONE_WITHIN.as_millis(),
+        if report.left.is_empty() { "PASS" } else { "FAIL" }
+    ));
+    u8::from(!report.left.is_empty())
+}
