@@ -308,6 +308,8 @@ mod tests {
 
     #[test]
     fn a_duration_without_a_unit_is_refused() {
+        let error = worker("tls_dir = \"t\"\nlisten = 1").unwrap_err().to_string();
+        assert!(error.contains("unknown field `listen`"), "{error}");
         let error = worker("tls_dir = \"t\"\n[timing]\nheartbeat_interval = \"500\"").unwrap_err();
         assert!(error.to_string().contains("`500` is not a duration"), "{error}");
     }

@@ -274,6 +274,15 @@ topics! {
         /// Whether the worker had asked for it.
         expected: bool,
     }
+    /// A sidecar that had ended unasked is ready again, as a new process.
+    PluginRestarted = "plugin_restarted", Info {
+        /// Its name.
+        name: String,
+        /// How often it ended within its manifest's `restart.window`.
+        crashes: u64,
+        /// Time from its end until it was ready again, in milliseconds.
+        down_ms: f64,
+    }
     /// Lines that a slow or blocked reader of this stream has cost.
     LinesDropped = "lines_dropped", Warn {
         /// Heartbeat lines lost.
