@@ -1,6 +1,7 @@
 //! The C ABI between a rollout worker (the host) and its cdylib plugins, version 1: `repr(C)` types
-//! and constants, in Rust. No dependencies, no behaviour: `rollout-plugin-sdk` makes plugins out of
-//! it, `rollout-plugin-host` calls them.
+//! and constants, in Rust, and in `include/rollout/abi.h` the same in C, which a test compares with
+//! these. No dependencies, no behaviour: `rollout-plugin-sdk` makes plugins out of it,
+//! `rollout-plugin-host` calls them.
 //!
 //! A plugin exports one function, [`SYMBOL`], of type [`Entry`], which returns its [`RolloutPlugin`]:
 //! a descriptor that lives for ever, as the library is never unloaded.

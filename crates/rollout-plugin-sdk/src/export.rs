@@ -1,5 +1,5 @@
 //! The entries of the C ABI, made from a [`Plugin`]; used by [`export_plugin!`](crate::export_plugin)
-//! alone.
+//! and by [`testing`](crate::testing) alone.
 
 use std::ffi::c_void;
 use std::sync::OnceLock;
@@ -74,7 +74,7 @@ struct Instance<P> {
 /// # Safety
 /// As the ABI has it: `host` lives until `destroy` has returned, `instance` and `error` can be
 /// written.
-unsafe extern "C" fn create<P: Plugin>(
+pub(crate) unsafe extern "C" fn create<P: Plugin>(
     host: *const abi::Host,
     config: Slice,
     instance: *mut *mut c_void,
@@ -105,7 +105,7 @@ unsafe extern "C" fn create<P: Plugin>(
 /// # Safety
 /// As the ABI has it: `instance` is from `create`, on its thread; `call` lives until this returns;
 /// `reply` can be written.
-unsafe extern "C" fn call<P: Plugin>(
+pub(crate) unsafe extern "C" fn call<P: Plugin>(
     instance: *mut c_void,
     call: *const abi::Call,
     reply: *mut abi::Reply,
@@ -132,7 +132,7 @@ unsafe extern "C" fn call<P: Plugin>(
 
 /// # Safety
 /// As the ABI has it: `instance` is from `create`, on its thread; `error` can be written.
-unsafe extern "C" fn shutdown<P: Plugin>(
+pub(crate) unsafe extern "C" fn shutdown<P: Plugin>(
     instance: *mut c_void,
     _deadline_mono_ns: u64,
     error: *mut Buf,
@@ -147,7 +147,7 @@ unsafe extern "C" fn shutdown<P: Plugin>(
 
 /// # Safety
 /// As the ABI has it: `instance` is from `create`, on its thread, and not used again.
-unsafe extern "C" fn destroy<P: Plugin>(instance: *mut c_void) {
+pub(crate) unsafe extern "C" fn destroy<P: Plugin>(instance: *mut c_void) {
     // SAFETY: the caller's promise.
     let instance = unsafe { Box::from_raw(instance.cast::<Instance<P>>()) };
     let host = instance.host.clone();

@@ -2,6 +2,7 @@
 //! `cdylib`. Panics in a plugin's code become errors; `panic = "abort"` is refused at compile time.
 //!
 //! It is the safe side of `rollout-plugin-abi` and nothing else: it loads nothing and starts nothing.
+//! [`testing`] calls a plugin in its own tests, without a worker.
 //!
 //! ```
 //! use rollout_plugin_sdk::{Call, Error, Host, Method, NoConfig, Plugin, Reply, export_plugin};
@@ -32,6 +33,7 @@ mod call;
 pub mod export;
 mod host;
 mod panic;
+pub mod testing;
 
 pub use call::{Call, Error, Reply};
 pub use host::{Host, Level};

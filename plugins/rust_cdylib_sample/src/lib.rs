@@ -22,3 +22,6 @@ impl Plugin for Sample {
 }
 
 export_plugin!(Sample);
+
+#[cfg(test)]
+mod tests;
