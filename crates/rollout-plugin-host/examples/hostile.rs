@@ -3,6 +3,7 @@
 #![expect(clippy::panic, reason = "panicking is its purpose")]
 
 use std::panic::panic_any;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use rollout_plugin_sdk::{Call, Error, Host, Level, Method, Plugin, Reply, export
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Where to misbehave: `error`, `panic` or `hang`.
+/// Where to misbehave: `error`, `panic`, `hang`, or a file, for an error as long as it is there.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Config {
@@ -44,6 +45,7 @@ fn misbehave(how: &str) -> Result<(), Error> {
             sleep(Duration::from_millis(1500));
             Ok(())
         }
+        file if Path::new(file).is_file() => Err(Error::new("the file is there")),
         _ => Ok(()),
     }
 }

@@ -15,9 +15,10 @@ use rollout_core::{Clock, Mono, SystemClock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
+use crate::call::{Call, Failed, Method, Reply, check_size};
 use crate::error::{Cause, Executed};
+use crate::event::{HostConfig, HostEvent, OnEvent};
 use crate::manifest::{CdylibEntry, Limits, Manifest};
-use crate::plugin::{Call, Failed, HostConfig, HostEvent, Method, OnEvent, Reply, check_size};
 
 /// A library that is loaded and has an instance.
 pub(crate) struct Library {

@@ -7,6 +7,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rollout_core::duration::as_ms;
+use rollout_core::{Clock, Mono, SystemClock};
 use serde_json::{Value, json};
 
 /// Why a plugin could not be loaded, started, called or ended.
@@ -268,6 +270,14 @@ pub enum Cause {
         /// How its process ended, if it is a sidecar's.
         exited: Option<Exited>,
     },
+    /// The plugin failed too often and is left alone for a while.
+    #[error("it failed too often (`restart.max_crashes` within `restart.window`) and {}", rest(*wait))]
+    BreakerOpen {
+        /// When it is tried again; now, if it is being tried with another call.
+        until: Mono,
+        /// How long that is from now.
+        wait: Duration,
+    },
     /// The library's thread is stuck in a call that outlived its deadline.
     #[error("`{stuck}` does not return and cannot be killed: run it as a sidecar")]
     Wedged {
@@ -278,6 +288,13 @@ pub enum Cause {
 
 fn list(known: &[String]) -> String {
     if known.is_empty() { String::new() } else { format!("; it has: {}", known.join(", ")) }
+}
+
+fn rest(wait: Duration) -> String {
+    if wait.is_zero() {
+        return "is being tried with one call alone".to_owned();
+    }
+    format!("is not called for {wait:?}")
 }
 
 impl Cause {
@@ -310,8 +327,14 @@ impl Cause {
             Self::TooLarge { .. } => "too_large",
             Self::Closed { .. } => "closed",
             Self::Crashed { .. } => "crashed",
+            Self::BreakerOpen { .. } => "breaker_open",
             Self::Wedged { .. } => "wedged",
         }
+    }
+
+    /// For a call that is refused until then.
+    pub(crate) fn breaker_open(until: Mono) -> Self {
+        Self::BreakerOpen { until, wait: until.since(SystemClock.now()) }
     }
 
     /// The error for a plugin that is not being called.
@@ -342,6 +365,7 @@ impl PluginError {
                 | Cause::Overloaded { .. }
                 | Cause::Closed { .. }
                 | Cause::Crashed { .. }
+                | Cause::BreakerOpen { .. }
                 | Cause::Wedged { .. }
         )
     }
@@ -359,6 +383,9 @@ impl PluginError {
             Cause::Timeout { stderr_tail: Some(tail), .. } => json!({ "stderr_tail": tail }),
             Cause::UnknownMethod { known } => json!({ "known": known }),
             Cause::User { traceback: Some(traceback), .. } => json!({ "traceback": traceback }),
+            Cause::BreakerOpen { until, wait } => {
+                json!({ "until_mono_ns": until, "wait_ms": as_ms(*wait) })
+            }
             Cause::TooLarge { limit, got, key, .. } => {
                 json!({ "limit": limit, "got": got, "key": key })
             }

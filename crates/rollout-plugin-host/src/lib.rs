@@ -6,16 +6,23 @@
 //! different plugins never wait for each other. Whatever a plugin does ends in a [`PluginError`]
 //! within a stated time.
 //!
-//! It knows nothing of coordinators, leases or the network, and it restarts nothing: a plugin that
-//! has ended stays ended, and says so in every call.
+//! A sidecar that ends unasked is started again, with growing pauses; a plugin that fails too often is
+//! left alone for a while. It knows nothing of coordinators, leases or the network, and repeats no
+//! call that a plugin may have had.
 
+mod breaker;
+mod call;
 mod cdylib;
 mod error;
+mod event;
 mod json;
 mod manifest;
 mod plugin;
 mod sidecar;
+mod supervisor;
 
+pub use call::{Method, Reply};
 pub use error::{Cause, Executed, Exited, PluginError};
-pub use manifest::{CdylibEntry, Entry, Limits, Manifest, Probe, SidecarEntry};
-pub use plugin::{Boundary, HostConfig, HostEvent, Method, OnEvent, Plugin, Probed, Reply, Stream};
+pub use event::{HostConfig, HostEvent, OnEvent, Stream};
+pub use manifest::{CdylibEntry, Entry, Limits, Manifest, Probe, Restart, SidecarEntry};
+pub use plugin::{Boundary, Plugin, Probed};

@@ -28,6 +28,8 @@ pub struct Manifest {
     pub probe: Option<Probe>,
     /// The limits it runs within.
     pub limits: Limits,
+    /// What happens when it ends unasked or panics.
+    pub restart: Restart,
     /// Handed to the plugin at start.
     pub config: Map<String, Value>,
 }
@@ -88,6 +90,9 @@ pub struct Limits {
     /// How long a call may take.
     #[serde(with = "rollout_core::duration")]
     pub call_timeout: Duration,
+    /// How long a sidecar may go on with a call that was given up, before it is killed.
+    #[serde(with = "rollout_core::duration")]
+    pub cancel_grace: Duration,
     /// How long shutting down may take.
     #[serde(with = "rollout_core::duration")]
     pub shutdown_grace: Duration,
@@ -95,6 +100,12 @@ pub struct Limits {
     pub max_in_flight: usize,
     /// The largest call or answer in bytes: JSON and payload together.
     pub max_frame: usize,
+    /// How many bytes of memory each of a sidecar's processes may take for its data; no limit of its
+    /// own if it is not given.
+    pub memory: Option<usize>,
+    /// How many files each of a sidecar's processes may have open; as many as the worker if it is not
+    /// given.
+    pub open_files: Option<usize>,
 }
 
 impl Default for Limits {
@@ -102,9 +113,40 @@ impl Default for Limits {
         Self {
             start_timeout: Duration::from_secs(10),
             call_timeout: Duration::from_secs(60),
+            cancel_grace: Duration::from_secs(5),
             shutdown_grace: Duration::from_secs(2),
             max_in_flight: 64,
             max_frame: 16 * 1024 * 1024,
+            memory: None,
+            open_files: None,
+        }
+    }
+}
+
+/// The table `[restart]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Restart {
+    /// The pause between a sidecar's first end and its next start; doubled for each one that follows.
+    #[serde(with = "rollout_core::duration")]
+    pub backoff_initial: Duration,
+    /// The longest such pause, and how long the plugin is left alone after too many.
+    #[serde(with = "rollout_core::duration")]
+    pub backoff_max: Duration,
+    /// How many ends or panics within `window` are too many.
+    pub max_crashes: usize,
+    /// How long one counts.
+    #[serde(with = "rollout_core::duration")]
+    pub window: Duration,
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Self {
+            backoff_initial: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(5),
+            max_crashes: 5,
+            window: Duration::from_secs(60),
         }
     }
 }
@@ -117,6 +159,8 @@ struct File {
     probe: Option<ProbeTable>,
     #[serde(default)]
     limits: Limits,
+    #[serde(default)]
+    restart: Restart,
     #[serde(default)]
     config: toml::Table,
 }
@@ -163,15 +207,19 @@ impl Manifest {
         check_name("plugin.name", &file.plugin.name)?;
         check_name("plugin.version", &file.plugin.version)?;
         check_limits(&file.limits)?;
+        check_restart(&file.restart)?;
         let entry = match (file.entry.cdylib, file.entry.sidecar) {
-            (Some(cdylib), None) => Entry::Cdylib(check_cdylib(cdylib, here)?),
+            (Some(cdylib), None) => {
+                refuse_sidecar_keys(&toml::from_str(text)?)?;
+                Entry::Cdylib(check_cdylib(cdylib, here)?)
+            }
             (None, Some(sidecar)) => Entry::Sidecar(check_sidecar(sidecar, here)?),
             _ => return Err(Wrong::value("write either [entry.cdylib] or [entry.sidecar]")),
         };
         let probe = file.probe.map(check_probe).transpose()?;
         let config = json::from_toml(file.config).map_err(|what| format!("config.{what}"))?;
-        let Identity { name, version } = file.plugin;
-        Ok(Self { name, version, entry, probe, limits: file.limits, config })
+        let File { plugin: Identity { name, version }, limits, restart, .. } = file;
+        Ok(Self { name, version, entry, probe, limits, restart, config })
     }
 }
 
@@ -221,26 +269,65 @@ fn check_name(key: &str, name: &str) -> Result<(), Wrong> {
 }
 
 fn check_limits(limits: &Limits) -> Result<(), Wrong> {
-    let durations = [
-        ("start_timeout", limits.start_timeout),
-        ("call_timeout", limits.call_timeout),
-        ("shutdown_grace", limits.shutdown_grace),
-    ];
-    for (key, value) in durations {
-        if value.is_zero() || value > MAX_DURATION {
-            return Err(Wrong::value(format!(
-                "limits.{key} ({value:?}) must be more than zero and at most a day"
-            )));
-        }
+    check_duration("limits.start_timeout", limits.start_timeout)?;
+    check_duration("limits.call_timeout", limits.call_timeout)?;
+    check_duration("limits.cancel_grace", limits.cancel_grace)?;
+    check_duration("limits.shutdown_grace", limits.shutdown_grace)?;
+    check_number("limits.max_in_flight", limits.max_in_flight, 1, 65_536)?;
+    check_number("limits.max_frame", limits.max_frame, 4096, 1 << 30)?;
+    if let Some(memory) = limits.memory {
+        check_number("limits.memory", memory, 1 << 20, 1 << 50)?;
     }
-    let sizes = [
-        ("max_in_flight", limits.max_in_flight, 1, 65_536),
-        ("max_frame", limits.max_frame, 4096, 1 << 30),
-    ];
-    for (key, value, least, most) in sizes {
-        if value < least || value > most {
+    if let Some(open_files) = limits.open_files {
+        check_number("limits.open_files", open_files, 16, 1 << 20)?;
+    }
+    Ok(())
+}
+
+fn check_restart(restart: &Restart) -> Result<(), Wrong> {
+    check_duration("restart.backoff_initial", restart.backoff_initial)?;
+    check_duration("restart.backoff_max", restart.backoff_max)?;
+    check_duration("restart.window", restart.window)?;
+    check_number("restart.max_crashes", restart.max_crashes, 1, 1000)?;
+    let Restart { backoff_initial, backoff_max, .. } = restart;
+    if backoff_initial > backoff_max {
+        return Err(Wrong::value(format!(
+            "restart.backoff_initial ({backoff_initial:?}) must be at most restart.backoff_max \
+             ({backoff_max:?})"
+        )));
+    }
+    Ok(())
+}
+
+fn check_duration(key: &str, value: Duration) -> Result<(), Wrong> {
+    if value.is_zero() || value > MAX_DURATION {
+        return Err(Wrong::value(format!(
+            "{key} ({value:?}) must be more than zero and at most a day"
+        )));
+    }
+    Ok(())
+}
+
+fn check_number(key: &str, value: usize, least: usize, most: usize) -> Result<(), Wrong> {
+    if value < least || value > most {
+        return Err(Wrong::value(format!("{key} ({value}) must be from {least} to {most}")));
+    }
+    Ok(())
+}
+
+/// Keys that would have no effect on a library, which shares the worker's process.
+const SIDECAR_KEYS: &[(&str, &str)] = &[
+    ("limits", "cancel_grace"),
+    ("limits", "memory"),
+    ("limits", "open_files"),
+    ("restart", "backoff_initial"),
+];
+
+fn refuse_sidecar_keys(file: &toml::Table) -> Result<(), Wrong> {
+    for (table, key) in SIDECAR_KEYS {
+        if file.get(*table).is_some_and(|table| table.get(*key).is_some()) {
             return Err(Wrong::value(format!(
-                "limits.{key} ({value}) must be from {least} to {most}"
+                "{table}.{key} is for sidecars: it has no effect on a library, leave it out"
             )));
         }
     }

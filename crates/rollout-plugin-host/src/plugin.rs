@@ -1,69 +1,18 @@
 //! The one interface to a plugin, whichever its boundary.
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rollout_core::event::PluginExited;
-use rollout_core::{Clock, Level, PluginId, SystemClock};
-pub use rollout_process::Stream;
-use serde::Deserialize;
+use rollout_core::{Clock, PluginId, SystemClock};
 use serde_json::value::RawValue;
 
+use crate::call::{Call, Failed, Method, Reply};
 use crate::cdylib::Library;
 use crate::error::{Cause, Executed, PluginError};
+use crate::event::HostConfig;
 use crate::json;
-use crate::manifest::{Entry, Limits, Manifest, Probe};
-use crate::sidecar::Process;
-
-/// Told what plugins say and do. Called from any thread; must not block.
-pub type OnEvent = Arc<dyn Fn(HostEvent) + Send + Sync>;
-
-/// What the host needs from whoever runs it.
-#[derive(Clone)]
-pub struct HostConfig {
-    /// Where sidecars' sockets are made; created with mode 0700 if it is missing.
-    pub sidecar_dir: PathBuf,
-    /// Who is told what plugins say and do.
-    pub on_event: OnEvent,
-}
-
-/// Something a plugin said or did outside a call.
-#[derive(Debug, Clone)]
-pub enum HostEvent {
-    /// A sidecar wrote a line to its standard output or error.
-    Output {
-        /// The plugin's name.
-        plugin: Arc<str>,
-        /// Which of the two.
-        stream: Stream,
-        /// The line, without its end, cut at a limit.
-        line: String,
-    },
-    /// A plugin logged a record.
-    Log {
-        /// The plugin's name.
-        plugin: Arc<str>,
-        /// How much it matters.
-        level: Level,
-        /// The logger's name.
-        target: String,
-        /// The text.
-        message: String,
-    },
-    /// The process of a sidecar that had been ready ended, and all that it had started. Nothing
-    /// comes from it after this.
-    Exited(PluginExited),
-    /// A cdylib's call outlived its deadline and occupies its thread; it can't be killed. The plugin
-    /// answers `wedged` until the call returns. Reported once a call.
-    Wedged {
-        /// The plugin's name.
-        plugin: Arc<str>,
-        /// The method that does not return.
-        method: String,
-    },
-}
+use crate::manifest::{Entry, Manifest, Probe};
+use crate::sidecar::Sidecar;
 
 /// How a plugin is separated from the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,15 +34,6 @@ impl Boundary {
     }
 }
 
-/// What a call brought back.
-#[derive(Debug, Clone)]
-pub struct Reply {
-    /// The result, byte for byte as the plugin wrote it.
-    pub result: Box<RawValue>,
-    /// The bytes beside it; empty when there are none.
-    pub payload: Bytes,
-}
-
 /// A probe that was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probed {
@@ -101,81 +41,6 @@ pub struct Probed {
     pub method: String,
     /// How long the answer took.
     pub took: Duration,
-}
-
-/// A method, as a plugin lists it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Method {
-    /// Its name.
-    pub name: String,
-}
-
-/// A call on its way to a plugin.
-pub(crate) struct Call {
-    pub(crate) method: String,
-    pub(crate) params: Box<RawValue>,
-    pub(crate) payload: Bytes,
-    pub(crate) timeout: Duration,
-}
-
-/// A call that failed, before it is known to the caller as a [`PluginError`].
-#[derive(Debug)]
-pub(crate) struct Failed {
-    pub(crate) cause: Cause,
-    pub(crate) executed: Executed,
-}
-
-impl Failed {
-    pub(crate) fn new(cause: Cause, executed: Executed) -> Self {
-        Self { cause, executed }
-    }
-
-    /// The error for a call of `method`.
-    pub(crate) fn at(self, plugin: &str, method: &str) -> PluginError {
-        let Self { cause, executed } = self;
-        PluginError { executed, method: Some(method.to_owned()), ..cause.at(plugin) }
-    }
-}
-
-/// The longest text of a plugin that is passed on: a log record's, an error's, a traceback's.
-const MAX_TEXT: usize = 16 * 1024;
-
-/// A plugin's text, without what is beyond the limit.
-pub(crate) fn clip(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(MAX_TEXT));
-    text
-}
-
-/// What a plugin says of itself.
-#[derive(Debug, Clone)]
-pub(crate) struct Confirmed {
-    pub(crate) name: String,
-    pub(crate) version: String,
-    pub(crate) methods: Vec<Method>,
-}
-
-impl Confirmed {
-    /// Refuses a plugin that is not the one that its manifest names.
-    pub(crate) fn check(&self, manifest: &Manifest) -> Result<(), Cause> {
-        let Self { name, version, .. } = self;
-        if (name, version) == (&manifest.name, &manifest.version) {
-            return Ok(());
-        }
-        let message = format!(
-            "the manifest names `{} {}`, but it says that it is `{name} {version}`",
-            manifest.name, manifest.version
-        );
-        Err(Cause::Refused { message })
-    }
-}
-
-/// Refuses what is larger than `limits.max_frame`.
-pub(crate) fn check_size(what: &'static str, got: usize, limits: &Limits) -> Result<(), Cause> {
-    let limit = limits.max_frame;
-    if got <= limit {
-        return Ok(());
-    }
-    Err(Cause::TooLarge { what, limit, got: got as u64, key: "limits.max_frame" })
 }
 
 /// A plugin that runs. Dropping it ends it the hard way; see [`shutdown`](Self::shutdown).
@@ -192,7 +57,7 @@ pub struct Plugin {
 
 enum Running {
     Cdylib(Library),
-    Sidecar(Process),
+    Sidecar(Sidecar),
 }
 
 impl Plugin {
@@ -207,9 +72,9 @@ impl Plugin {
             Entry::Cdylib(entry) => Library::start(entry, &manifest, host)
                 .await
                 .map(|(library, methods, digest)| (Running::Cdylib(library), methods, digest)),
-            Entry::Sidecar(entry) => Process::start(entry, &manifest, host)
+            Entry::Sidecar(entry) => Sidecar::start(entry, &manifest, host)
                 .await
-                .map(|(process, methods)| (Running::Sidecar(process), methods, entry.digest())),
+                .map(|(sidecar, methods)| (Running::Sidecar(sidecar), methods, entry.digest())),
         };
         let (running, methods, digest) = started.map_err(|cause| cause.at(&manifest.name))?;
         Ok(Self {
@@ -275,12 +140,14 @@ impl Plugin {
     }
 
     /// Calls `method` and waits for the answer: `deadline` long, and never longer than
-    /// `limits.call_timeout`. Dropping the future cancels the call.
+    /// `limits.call_timeout`. Dropping the future cancels the call. While a sidecar that ended unasked is
+    /// started again, the call waits for it within the same time.
     ///
     /// # Errors
     /// The plugin's own error, or why there is no answer. With `limits.max_in_flight` calls under
     /// way the next is refused at once with `overloaded`; a call that was given up counts until the
-    /// plugin has answered it.
+    /// plugin has answered it. A plugin that failed too often answers `breaker_open` for a while. A
+    /// call that the plugin may have had is never repeated here.
     pub async fn call(
         &self,
         method: &str,
@@ -296,7 +163,7 @@ impl Plugin {
                 let call = Call { method, params, payload, timeout };
                 match &self.running {
                     Running::Cdylib(library) => library.call(call).await,
-                    Running::Sidecar(process) => process.call(call).await,
+                    Running::Sidecar(sidecar) => sidecar.call(call).await,
                 }
             }
         };
@@ -322,7 +189,7 @@ impl Plugin {
     pub async fn shutdown(&self) -> Result<(), PluginError> {
         let done = match &self.running {
             Running::Cdylib(library) => library.shutdown().await,
-            Running::Sidecar(process) => process.shutdown().await,
+            Running::Sidecar(sidecar) => sidecar.shutdown().await,
         };
         done.map_err(|cause| cause.at(&self.name))
     }

@@ -1,234 +1,147 @@
-//! Sidecars: the caller's side, which hands calls to the task that owns the process and its socket.
+//! Sidecars: the caller's side, which hands calls to the process there is, or waits for the next one.
+//!
+//! A task of its own keeps the sidecar going; callers see what it last published and share nothing
+//! else with it.
 
 mod calls;
 mod frame;
+mod keeper;
 mod link;
+mod process;
 mod python;
 mod socket;
 mod start;
 mod wire;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::Bytes;
-use rollout_process::{Handle, Signal, Watched};
-use tokio::sync::{mpsc, oneshot, watch};
+use rollout_core::Mono;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
-use crate::error::{Cause, Executed, Exited};
-use crate::manifest::Limits;
-use crate::plugin::{Call, Failed, OnEvent, Reply, check_size};
+use crate::call::{Call, Failed, Method, Reply};
+use crate::error::{Cause, Executed};
+use crate::event::HostConfig;
+use crate::manifest::{Manifest, SidecarEntry};
 
-use self::calls::{Answer, Calls, GivenUp};
-use self::frame::Frame;
+use self::keeper::Keeper;
+use self::process::{Process, Unanswered};
 pub(crate) use self::socket::private_dir;
-use self::wire::ToPlugin;
+use self::start::Starting;
 
-/// A sidecar that has become ready.
-pub(crate) struct Process {
-    shared: Arc<Shared>,
-    outgoing: mpsc::Sender<Outgoing>,
+/// A sidecar that has become ready once, and is kept going.
+pub(crate) struct Sidecar {
+    phase: watch::Receiver<Phase>,
     stop: watch::Sender<bool>,
-    /// True once nothing of the process is left.
-    ended: watch::Receiver<bool>,
-    /// Holds the task that owns process and socket; dropped, it kills the process.
+    /// How many calls may wait for the next process.
+    waiting: Semaphore,
+    max_waiting: usize,
+    /// Holds the task that owns the process; dropped, it kills the process.
     _task: JoinSet<()>,
 }
 
-/// A message on its way to the socket.
-enum Outgoing {
-    /// Sent only if it is still wanted when its turn comes.
-    Call(u64, Frame),
-    Cancel(u64),
-    Shutdown,
+/// What callers are to do.
+#[derive(Clone)]
+enum Phase {
+    /// Call this process.
+    Ready(Arc<Process>),
+    /// Wait for the next one.
+    Restarting,
+    /// Fail: it is left alone until then.
+    Open { until: Mono },
+    /// Fail: it was shut down and nothing of it is left.
+    Closed,
 }
 
-/// What callers and the task share.
-struct Shared {
-    name: Arc<str>,
-    limits: Limits,
-    on_event: OnEvent,
-    next_id: AtomicU64,
-    state: Mutex<State>,
-}
-
-struct State {
-    calls: Calls<oneshot::Sender<Result<Reply, Failed>>>,
-    /// Why the plugin answers no more, once it does not.
-    down: Option<Down>,
-}
-
-/// Why a sidecar answers no more.
-#[derive(Debug, Clone)]
-enum Down {
-    /// The worker asked for it.
-    Asked,
-    HungUp,
-    Exited(Exited),
-    Malformed(String),
-    TooLarge(u64),
-}
-
-impl Down {
-    fn cause(&self, limits: &Limits) -> Cause {
-        match self.clone() {
-            Self::Asked => Cause::Closed { message: "it was shut down" },
-            Self::HungUp => Cause::Closed { message: "it closed its socket, and was stopped" },
-            Self::Exited(exited) => {
-                Cause::Crashed { message: format!("it {exited}"), exited: Some(exited) }
-            }
-            Self::Malformed(message) => Cause::Malformed { message },
-            Self::TooLarge(got) => too_large_answer(got, limits),
-        }
+impl Phase {
+    fn is(&self, other: &Arc<Process>) -> bool {
+        matches!(self, Self::Ready(process) if Arc::ptr_eq(process, other))
     }
 }
 
-fn too_large_answer(got: u64, limits: &Limits) -> Cause {
-    let limit = limits.max_frame;
-    Cause::TooLarge { what: "the answer", limit, got, key: "limits.max_frame" }
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl Sidecar {
+    /// Starts the sidecar and waits until it is ready. When this fails, nothing of it is left.
+    pub(crate) async fn start(
+        entry: &SidecarEntry,
+        manifest: &Manifest,
+        host: &HostConfig,
+    ) -> Result<(Self, Vec<Method>), Cause> {
+        let limit = manifest.limits.start_timeout;
+        let deadline = Instant::now() + limit;
+        let entry = start::resolve(entry, limit).await?;
+        let starting = Starting::launch(&entry, manifest, host).await?;
+        let (process, link, methods) = starting.ready(deadline, false).await?;
+        let (publish, phase) = watch::channel(Phase::Ready(Arc::new(process)));
+        let (stop, stop_asked) = watch::channel(false);
+        let keeper = Keeper::new(entry, manifest, host, publish, stop_asked);
+        let mut task = JoinSet::new();
+        task.spawn(keeper.run(link));
+        let max_waiting = manifest.limits.max_in_flight;
+        let waiting = Semaphore::new(max_waiting);
+        Ok((Self { phase, stop, waiting, max_waiting, _task: task }, methods))
     }
 
-    fn open(&self, id: u64, waiter: oneshot::Sender<Result<Reply, Failed>>) -> Result<(), Cause> {
-        let mut state = self.state();
-        if let Some(down) = &state.down {
-            return Err(down.cause(&self.limits));
-        }
-        if state.calls.open(id, waiter) {
-            Ok(())
-        } else {
-            Err(Cause::Overloaded { limit: state.calls.limit() })
-        }
-    }
-
-    /// Passes an answer on; false if no call was waiting for one.
-    fn answer(&self, id: u64, answer: Result<Reply, Failed>) -> bool {
-        let mut state = self.state();
-        if state.down.is_some() {
-            return true;
-        }
-        let whom = state.calls.answer(id);
-        drop(state);
-        match whom {
-            Answer::To(waiter) => {
-                // Who gave up a moment ago is not there any more.
-                let _ = waiter.send(answer);
-                true
-            }
-            Answer::Late => true,
-            Answer::Unknown => false,
-        }
-    }
-
-    /// Fails all calls under way and all to come.
-    fn fail(&self, down: &Down) {
-        let mut state = self.state();
-        state.down = Some(down.clone());
-        let waiting = state.calls.end();
-        drop(state);
-        for (waiter, sent) in waiting {
-            let executed = if sent { Executed::Maybe } else { Executed::No };
-            let _ = waiter.send(Err(Failed::new(down.cause(&self.limits), executed)));
-        }
-    }
-}
-
-/// Gives a call up when its caller stops waiting, for whatever reason.
-struct Waiting<'a> {
-    process: &'a Process,
-    id: u64,
-}
-
-impl Waiting<'_> {
-    fn give_up(&self) -> GivenUp {
-        self.process.shared.state().calls.give_up(self.id)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if self.give_up() == GivenUp::Sent {
-            // There is room for one a call; no receiver is no process.
-            let _ = self.process.outgoing.try_send(Outgoing::Cancel(self.id));
-        }
-    }
-}
-
-impl Process {
-    /// Sends a call and waits for its answer.
+    /// Sends a call and waits for its answer. A call that no process has had yet waits for the next
+    /// one, within its own deadline.
     pub(crate) async fn call(&self, call: Call) -> Result<Reply, Failed> {
-        let Call { method, params, payload, timeout: limit } = call;
         let no = |cause| Failed::new(cause, Executed::No);
-        let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
-        let timeout_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        let message = ToPlugin::Call { id, method: &method, params: &params, timeout_ms };
-        let frame = encode(&message, payload).map_err(no)?;
-        check_size("the call", frame.size(), &self.shared.limits).map_err(no)?;
-        let (waiter, mut answer) = oneshot::channel();
-        self.shared.open(id, waiter).map_err(no)?;
-        let waiting = Waiting { process: self, id };
-        // Fails only with the task gone, which then has failed the call.
-        let _ = self.outgoing.try_send(Outgoing::Call(id, frame));
-        let closed = || Failed::new(Down::HungUp.cause(&self.shared.limits), Executed::Maybe);
-        if let Ok(answer) = timeout(limit, &mut answer).await {
-            return answer.unwrap_or_else(|_| Err(closed()));
+        let deadline = Instant::now() + call.timeout;
+        let mut process = self.ready().map_err(no)?;
+        loop {
+            if let Some(process) = &process {
+                match process.call(&call, deadline).await {
+                    Ok(reply) => return Ok(reply),
+                    Err(Unanswered::Failed(failed)) => return Err(failed),
+                    Err(Unanswered::NotSent) => {}
+                }
+            }
+            self.ready().map_err(no)?;
+            process = self.next(process, deadline, call.timeout).await.map_err(no)?;
         }
-        let executed = match waiting.give_up() {
-            GivenUp::Unsent => Executed::No,
-            GivenUp::Sent => Executed::Maybe,
-            GivenUp::Answered => match answer.try_recv() {
-                Ok(answer) => return answer,
-                Err(_) => Executed::Maybe,
-            },
-        };
-        Err(Failed::new(Cause::Deadline { limit }, executed))
+    }
+
+    /// The process to call, if there is one now.
+    fn ready(&self) -> Result<Option<Arc<Process>>, Cause> {
+        if *self.stop.borrow() {
+            return Err(Cause::Closed { message: "it was shut down" });
+        }
+        match &*self.phase.borrow() {
+            Phase::Ready(process) => Ok(Some(Arc::clone(process))),
+            Phase::Restarting => Ok(None),
+            Phase::Open { until } => Err(Cause::breaker_open(*until)),
+            Phase::Closed => Err(Cause::Closed { message: "it was shut down" }),
+        }
+    }
+
+    /// Waits for what comes after a process that answers no more, or after none.
+    async fn next(
+        &self,
+        last: Option<Arc<Process>>,
+        deadline: Instant,
+        limit: Duration,
+    ) -> Result<Option<Arc<Process>>, Cause> {
+        let place = self.waiting.try_acquire();
+        let _place = place.map_err(|_| Cause::Overloaded { limit: self.max_waiting })?;
+        let mut phase = self.phase.clone();
+        let changed = phase.wait_for(|phase| match (phase, &last) {
+            (Phase::Restarting, _) => false,
+            (phase, Some(last)) => !phase.is(last),
+            (_, None) => true,
+        });
+        let gone = |_| Cause::Closed { message: "its task has ended" };
+        let changed = timeout_at(deadline, changed).await.map_err(|_| Cause::Deadline { limit })?;
+        changed.map(drop).map_err(gone)?;
+        self.ready()
     }
 
     /// Ends the process and waits until nothing of it is left.
     pub(crate) async fn shutdown(&self) -> Result<(), Cause> {
         self.stop.send_replace(true);
-        let mut ended = self.ended.clone();
+        let mut phase = self.phase.clone();
         // An error means that the task is gone, and the process with it.
-        let _ = ended.wait_for(|ended| *ended).await;
+        let _ = phase.wait_for(|phase| matches!(phase, Phase::Closed)).await;
         Ok(())
-    }
-}
-
-fn encode(message: &ToPlugin<'_>, tail: Bytes) -> Result<Frame, Cause> {
-    message.frame(tail).map_err(|error| Cause::BadParams { message: error.to_string() })
-}
-
-/// The process, with its end as something to wait for. Dropping it kills the process and waits for
-/// it.
-struct Child {
-    watched: Watched,
-    exit: watch::Receiver<Option<Exited>>,
-}
-
-impl Child {
-    fn handle(&self) -> Handle {
-        self.watched.handle()
-    }
-
-    /// Waits until nothing of the process is left.
-    async fn exited(&mut self) -> Exited {
-        match self.exit.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(exited)) => exited.clone(),
-            _ => Exited { code: None, signal: None, stderr_tail: String::new() },
-        }
-    }
-
-    async fn exited_within(&mut self, wait: std::time::Duration) -> Option<Exited> {
-        timeout(wait, self.exited()).await.ok()
-    }
-
-    fn terminate(&self) {
-        self.handle().signal(Signal::SIGTERM);
     }
 }

@@ -32,6 +32,7 @@ mod watch;
 
 pub use child::{Child, Handle, Ladder};
 pub use exit::Exit;
+pub use nix::sys::resource::Resource;
 pub use nix::sys::signal::Signal;
 pub use spawn::{Io, Output, Spawn, SpawnError};
 pub use watch::{Stream, WatchConfig, Watched};

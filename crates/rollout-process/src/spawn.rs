@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::libc;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::child::Child;
 use crate::exit::Exit;
@@ -107,6 +108,7 @@ pub struct Output {
 #[derive(Debug)]
 pub struct Spawn {
     command: Command,
+    limits: Vec<(Resource, u64)>,
 }
 
 impl Spawn {
@@ -119,7 +121,7 @@ impl Spawn {
         )]
         let mut command = Command::new(program);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
-        Self { command }
+        Self { command, limits: Vec::new() }
     }
 
     /// Adds an argument.
@@ -164,6 +166,14 @@ impl Spawn {
         self
     }
 
+    /// Limits what the child, and each process that it starts, may take of a resource; to what this
+    /// process itself is limited to, if that is less. The guard is not limited.
+    #[must_use]
+    pub fn limit(mut self, resource: Resource, most: u64) -> Self {
+        self.limits.push((resource, most));
+        self
+    }
+
     /// Sets where standard input leads.
     #[must_use]
     pub fn stdin(mut self, io: Io) -> Self {
@@ -199,6 +209,10 @@ impl Spawn {
         // the socket is open until after that. Only the guard, which has no use for it, overwrites
         // its copy of the argument vector.
         unsafe { self.command.pre_exec(move || guard::split(socket, arguments.clone())) };
+        let limits = std::mem::take(&mut self.limits);
+        // SAFETY: as above; only the main process returns from the split and comes here, and it makes
+        // nothing but system calls.
+        unsafe { self.command.pre_exec(move || set_limits(&limits)) };
         let mut guard = self.command.spawn().map_err(|source| self.why_not(&program, source))?;
         drop(guards);
         let mut pid = [0; 4];
@@ -251,6 +265,16 @@ impl Spawn {
         let timed_out = in_time.is_none();
         Ok(Output { exit: exit.unwrap_or(Exit::LOST), stdout, stderr, timed_out })
     }
+}
+
+/// Limits the calling process for good.
+fn set_limits(limits: &[(Resource, u64)]) -> io::Result<()> {
+    for (resource, most) in limits {
+        let (_, hard) = getrlimit(*resource)?;
+        let most = hard.min(*most);
+        setrlimit(*resource, most, most)?;
+    }
+    Ok(())
 }
 
 /// Where this process's argument vector lies in its memory; empty where the system does not tell.

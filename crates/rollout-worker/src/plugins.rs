@@ -1,5 +1,7 @@
 //! Loads a worker's plugins side by side, probes each once, and says so.
 
+use std::error::Error;
+use std::iter;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -36,11 +38,26 @@ fn say(voice: &Voice, event: HostEvent) {
             log(level, message, &plugin, "target", &target);
         }
         HostEvent::Exited(exited) => voice.say(exited),
+        HostEvent::Restarted(restarted) => voice.say(restarted),
+        HostEvent::NotRestarted { plugin, error } => {
+            let message = "it ended and could not be started again; the next attempt follows";
+            log(Level::Error, message.to_owned(), &plugin, "error", &chain(&*error));
+        }
+        HostEvent::BreakerOpened { plugin, wait } => {
+            let message = "it failed too often: its calls fail until it is tried again";
+            log(Level::Error, message.to_owned(), &plugin, "wait", &format!("{wait:?}"));
+        }
         HostEvent::Wedged { plugin, method } => {
             let message = "a call outlived its deadline and cannot be stopped: run it as a sidecar";
             log(Level::Error, message.to_owned(), &plugin, "method", &method);
         }
     }
+}
+
+/// The error's text and its sources'.
+fn chain(error: &dyn Error) -> String {
+    let sources = iter::successors(error.source(), |error| (*error).source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }
 
 /// Starts and probes every plugin, all at once; in the order of the manifests. If one fails, the

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 
+use rollout_core::{Clock, SystemClock};
 use tokio::sync::oneshot;
 
 use super::instance::Instance;
 use super::load::Loaded;
 use super::{Command, Job, Ready, Running, Setup};
+use crate::breaker::Breaker;
+use crate::call::{Failed, Reply};
 use crate::error::{Cause, Executed};
-use crate::plugin::{Failed, Reply};
+use crate::event::HostEvent;
 
 /// The thread's whole life. It ends when told to, or when nobody can call it any more.
 pub(super) fn run(
@@ -35,7 +38,8 @@ pub(super) fn run(
         match command {
             Command::Call(job) => executor.answer(job),
             Command::Stop { deadline, done } => {
-                let ended = executor.instance.and_then(|instance| instance.shutdown(deadline));
+                let ended =
+                    executor.instance.map_or(Ok(()), |instance| instance.shutdown(deadline));
                 let _ = done.send(ended);
                 return;
             }
@@ -47,8 +51,9 @@ struct Executor<'a> {
     setup: &'a Setup,
     loaded: Loaded,
     calls: u64,
-    /// An error is what kept it from being made anew after a panic.
-    instance: Result<Instance, Cause>,
+    breaker: Breaker,
+    /// None after a panic, until it is made anew.
+    instance: Option<Instance>,
 }
 
 impl<'a> Executor<'a> {
@@ -57,8 +62,9 @@ impl<'a> Executor<'a> {
         loaded.confirmed.check(&setup.manifest)?;
         let ready =
             Ready { methods: loaded.confirmed.methods.clone(), digest: loaded.digest.clone() };
-        let instance = Ok(instantiate(setup, &loaded)?);
-        Ok((Self { setup, loaded, calls: 0, instance }, ready))
+        let instance = Some(instantiate(setup, &loaded)?);
+        let breaker = Breaker::new(setup.manifest.restart.clone());
+        Ok((Self { setup, loaded, calls: 0, breaker, instance }, ready))
     }
 
     fn answer(&mut self, job: Job) {
@@ -84,21 +90,45 @@ impl<'a> Executor<'a> {
     }
 
     fn execute(&mut self, job: &Job) -> Result<Reply, Failed> {
+        let no = |cause| Failed::new(cause, Executed::No);
+        if !self.breaker.is_closed() {
+            let admitted = self.breaker.admit(SystemClock.now());
+            admitted.map_err(|until| no(Cause::breaker_open(until)))?;
+        }
         self.calls += 1;
-        let instance = match &mut self.instance {
-            Ok(instance) => instance,
-            Err(cause) => {
-                let message = format!("it panicked and could not be made anew: {cause}");
-                return Err(Failed::new(Cause::Crashed { message, exited: None }, Executed::No));
-            }
-        };
-        let done = instance.call(self.calls, job, &self.setup.shared.limits);
+        let (calls, limits) = (self.calls, &self.setup.shared.limits);
+        let done = self.instance().map_err(no)?.call(calls, job, limits);
         if let Err(Failed { cause: Cause::Panicked { .. }, .. }) = done {
             // The old one goes first: the two never live at the same time.
-            self.instance = Err(Cause::Closed { message: "it is being made anew" });
-            self.instance = instantiate(self.setup, &self.loaded);
+            self.instance = None;
+            self.crashed();
+            // If that fails the next call tries again, and says why not.
+            self.instance = instantiate(self.setup, &self.loaded).ok();
+        } else {
+            self.breaker.answered();
         }
         done
+    }
+
+    /// The instance to call, made anew if need be.
+    fn instance(&mut self) -> Result<&mut Instance, Cause> {
+        if self.instance.is_none() {
+            let made = instantiate(self.setup, &self.loaded).map_err(|cause| {
+                let message = format!("it panicked and could not be made anew: {cause}");
+                Cause::Crashed { message, exited: None }
+            });
+            self.instance = Some(made.inspect_err(|_| self.crashed())?);
+        }
+        self.instance.as_mut().ok_or_else(super::gone)
+    }
+
+    fn crashed(&mut self) {
+        let now = SystemClock.now();
+        if let Some(until) = self.breaker.crashed(now) {
+            let plugin = Arc::clone(&self.setup.shared.name);
+            let event = HostEvent::BreakerOpened { plugin, wait: until.since(now) };
+            (self.setup.shared.on_event)(event);
+        }
     }
 }
 

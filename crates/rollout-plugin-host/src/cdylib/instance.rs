@@ -11,10 +11,11 @@ use serde::Deserialize;
 
 use super::Job;
 use super::load::Functions;
+use crate::call::{Failed, Reply, check_size, clip};
 use crate::error::{Cause, Executed};
+use crate::event::{HostEvent, OnEvent};
 use crate::json;
 use crate::manifest::Limits;
-use crate::plugin::{Failed, HostEvent, OnEvent, Reply, check_size, clip};
 
 /// A live instance. It is created, used and dropped on one thread; dropping it destroys it.
 pub(super) struct Instance {

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use rollout_plugin_abi::{self as abi, RolloutPlugin};
 
+use crate::call::Confirmed;
 use crate::error::Cause;
 use crate::manifest::{self, CdylibEntry};
-use crate::plugin::Confirmed;
 use crate::sidecar::private_dir;
 
 /// A library in memory, whose descriptor keeps the ABI's rules.

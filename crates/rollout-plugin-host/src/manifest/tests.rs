@@ -23,10 +23,23 @@ fn cdylib(rest: &str) -> Result<Manifest, Wrong> {
 fn a_minimal_manifest_has_the_default_limits() {
     let manifest = sidecar("").unwrap();
     assert_eq!((&*manifest.name, &*manifest.version), ("a", "1"));
-    assert_eq!(manifest.limits, Limits::default());
+    assert_eq!((manifest.limits, manifest.restart), (Limits::default(), Restart::default()));
     assert!(manifest.probe.is_none() && manifest.config.is_empty());
     let Entry::Sidecar(entry) = manifest.entry else { panic!("a sidecar") };
     assert_eq!((&entry.cwd, &entry.command), (&PathBuf::from("/here/"), &vec!["sh".into()]));
+}
+
+#[test]
+fn the_manifest_in_the_book_is_accepted_and_shows_the_defaults() {
+    let book = include_str!("../../../../docs/src/plugins.md");
+    let (_, chapter) = book.split_once("## The manifest").unwrap();
+    let (chapter, _) = chapter.split_once("\n## ").unwrap();
+    let lines: Vec<_> = chapter.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+    let manifest = parse(&lines.join("\n")).unwrap();
+    assert_eq!((manifest.limits, manifest.restart), (Limits::default(), Restart::default()));
+    for key in ["memory", "open_files", "cancel_grace", "backoff_initial", "window"] {
+        assert!(lines.iter().any(|line| line.trim_start_matches("# ").starts_with(key)), "{key}");
+    }
 }
 
 #[test]
@@ -51,8 +64,8 @@ fn relative_paths_are_relative_to_the_manifest_and_a_library_is_named_by_its_ste
 #[test]
 fn an_unknown_key_of_any_table_is_named() {
     for rest in [
-        "[restart]\nwindow = \"1s\"",
-        "[limits]\nmemory = 1",
+        "[restart]\nmax_restarts = 1",
+        "[limits]\ncpu = 1",
         "[probe]\nmethod = \"m\"\nparam = 1",
         "shell = true",
     ] {
@@ -69,9 +82,17 @@ fn a_value_out_of_range_is_named_with_its_key() {
         ("[limits]\nmax_frame = 4095", "limits.max_frame (4095)"),
         ("[limits]\nmax_frame = 2000000000", "limits.max_frame"),
         ("[limits]\nmax_in_flight = 0", "limits.max_in_flight (0)"),
+        ("[limits]\nmemory = 1000", "limits.memory (1000)"),
+        ("[limits]\nopen_files = 3", "limits.open_files (3)"),
         ("[limits]\nstart_timeout = \"0s\"", "limits.start_timeout"),
         ("[limits]\ncall_timeout = \"2days\"", "limits.call_timeout"),
+        ("[limits]\ncancel_grace = \"0s\"", "limits.cancel_grace"),
         ("[limits]\nshutdown_grace = \"1\"", "not a duration"),
+        ("[restart]\nbackoff_initial = \"0s\"", "restart.backoff_initial (0ns)"),
+        ("[restart]\nbackoff_initial = \"9s\"", "at most restart.backoff_max (5s)"),
+        ("[restart]\nbackoff_max = \"2days\"", "restart.backoff_max"),
+        ("[restart]\nwindow = \"0s\"", "restart.window"),
+        ("[restart]\nmax_crashes = 0", "restart.max_crashes (0)"),
         ("[config]\na.b = nan", "config.a.b"),
         ("[probe]\nmethod = \"m\"\nparams.x = inf", "probe.params.x"),
         ("env_allow = [\"A=B\"]", "`A=B`"),
@@ -92,6 +113,37 @@ fn a_value_out_of_range_is_named_with_its_key() {
     }
     let pin = cdylib("path = \"p\"\nsha256 = \"12\"").unwrap_err();
     assert!(pin.message.contains("entry.cdylib.sha256 (`12`)"), "{}", pin.message);
+}
+
+#[test]
+fn a_key_without_effect_on_a_library_is_refused_in_its_manifest() {
+    for (table, key, value) in
+        [("limits", "cancel_grace", "\"1s\""), ("restart", "backoff_initial", "\"1s\"")]
+    {
+        let error = cdylib(&format!("path = \"p\"\n[{table}]\n{key} = {value}")).unwrap_err();
+        let want = format!("{table}.{key} is for sidecars");
+        assert!(error.message.starts_with(&want), "{}", error.message);
+    }
+    cdylib("path = \"p\"\n[restart]\nmax_crashes = 2\nwindow = \"1s\"").unwrap();
+}
+
+#[test]
+fn a_table_nested_too_deep_is_refused_however_it_is_written() {
+    let nested = |levels: usize| {
+        let keys = vec!["a"; levels].join(".");
+        let (open, close) = ("[".repeat(levels), "]".repeat(levels));
+        [
+            format!("[config]\n{keys} = 1"),
+            format!("[config]\na = {open}{close}"),
+            format!("[config.{keys}]"),
+            format!("[probe]\nmethod = \"m\"\nparams.{keys} = 1"),
+        ]
+    };
+    for (levels, good) in [(20, true), (101, false), (100_000, false)] {
+        for text in nested(levels) {
+            assert_eq!(sidecar(&text).is_ok(), good, "{text:.40} of {levels}");
+        }
+    }
 }
 
 #[test]

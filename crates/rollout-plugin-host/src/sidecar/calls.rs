@@ -3,16 +3,21 @@
 //!
 //! A call that is given up after it was sent leaves a tombstone, whose late answer is dropped. It
 //! keeps its place in the limit until then, because the plugin is still at work on it; one that is
-//! given up in the queue keeps it until it comes up. So the queue never holds more than two messages
+//! given up in the queue keeps it until it comes up. A plugin that goes on too long with a call that
+//! was given up can be told by its oldest tombstone. And the queue never holds more than two messages
 //! a place: a call and its cancellation.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+
+use rollout_core::Mono;
 
 /// The calls under way; `W` is what wakes a caller.
 #[derive(Debug)]
 pub(super) struct Calls<W> {
     limit: usize,
     open: HashMap<u64, Call<W>>,
+    /// The tombstones' ids by age, and ids of some that have gone.
+    given_up: VecDeque<(Mono, u64)>,
 }
 
 #[derive(Debug)]
@@ -51,11 +56,16 @@ pub(super) enum Answer<W> {
 
 impl<W> Calls<W> {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, open: HashMap::new() }
+        Self { limit, open: HashMap::new(), given_up: VecDeque::new() }
     }
 
     pub(super) fn limit(&self) -> usize {
         self.limit
+    }
+
+    /// Whether the plugin is at work on none, and none is on its way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
     }
 
     /// A new call under a new id, in the queue. False when the plugin has as many as it takes.
@@ -78,18 +88,34 @@ impl<W> Calls<W> {
     }
 
     /// The caller leaves.
-    pub(super) fn give_up(&mut self, id: u64) -> GivenUp {
+    pub(super) fn give_up(&mut self, id: u64, now: Mono) -> GivenUp {
         match self.open.remove(&id) {
             Some(Call::Queued(_) | Call::Unwanted) => {
                 self.open.insert(id, Call::Unwanted);
                 GivenUp::Unsent
             }
-            Some(Call::Sent(_) | Call::Tombstone) => {
+            Some(Call::Sent(_)) => {
+                self.given_up.push_back((now, id));
+                self.open.insert(id, Call::Tombstone);
+                GivenUp::Sent
+            }
+            Some(Call::Tombstone) => {
                 self.open.insert(id, Call::Tombstone);
                 GivenUp::Sent
             }
             None => GivenUp::Answered,
         }
+    }
+
+    /// When the oldest call was given up that the plugin still goes on with.
+    pub(super) fn oldest_tombstone(&mut self) -> Option<Mono> {
+        while let Some((since, id)) = self.given_up.front() {
+            if let Some(Call::Tombstone) = self.open.get(id) {
+                return Some(*since);
+            }
+            self.given_up.pop_front();
+        }
+        None
     }
 
     /// The plugin has answered.
@@ -158,6 +184,7 @@ mod tests {
             let mut calls = Calls::new(4);
             let mut model: BTreeMap<u64, Known> = BTreeMap::new();
             let mut opened = 0;
+            let (mut now, mut tombstones) = (0, Vec::new());
             for step in steps {
                 match step {
                     Step::Open => {
@@ -185,8 +212,12 @@ mod tests {
                             Some(Known { sent: false, .. }) => GivenUp::Unsent,
                             None => GivenUp::Answered,
                         };
-                        prop_assert_eq!(calls.give_up(id), want);
+                        now += 1;
+                        prop_assert_eq!(calls.give_up(id, Mono(now)), want);
                         if let Some(known) = known {
+                            if known.sent && known.awaited {
+                                tombstones.push((now, id));
+                            }
                             known.awaited = false;
                         }
                     }
@@ -210,6 +241,9 @@ mod tests {
                         model.clear();
                     }
                 }
+                tombstones.retain(|(_, id)| model.contains_key(id));
+                let oldest = tombstones.first().map(|(since, _)| Mono(*since));
+                prop_assert_eq!(calls.oldest_tombstone(), oldest);
             }
         }
     }

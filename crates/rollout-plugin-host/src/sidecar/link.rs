@@ -1,5 +1,5 @@
-//! The task that owns a sidecar's process and socket: writes calls, reads answers, and ends the
-//! process when it is told to or when the plugin breaks the protocol.
+//! A sidecar's process and socket, for as long as they last: writes calls, reads answers, and ends
+//! the process when it is told to or when the plugin breaks the protocol.
 
 use std::future::pending;
 use std::pin::{Pin, pin};
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rollout_core::event::PluginExited;
+use rollout_core::{Clock, SystemClock};
 use tokio::io::{AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -16,30 +17,29 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::frame::{Frame, FrameError};
+use super::process::{Child, Down, Outgoing, Shared, encode, too_large_answer};
 use super::wire::{FromPlugin, ToPlugin};
-use super::{Child, Down, Outgoing, Shared, encode, too_large_answer};
+use crate::call::{Failed, Reply};
 use crate::error::{Cause, Executed, Exited};
-use crate::plugin::{Failed, HostEvent, Reply};
+use crate::event::HostEvent;
 
 /// How long the second of two signs of one end (the socket's, the process's) is waited for, so that
 /// the error says all there is to say.
 pub(super) const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// What the task owns.
+/// What lasts as long as one process.
 pub(super) struct Link {
     pub(super) shared: Arc<Shared>,
     pub(super) child: Child,
     pub(super) stream: UnixStream,
     pub(super) outgoing: mpsc::Sender<Outgoing>,
     pub(super) queue: mpsc::Receiver<Outgoing>,
-    pub(super) stop: watch::Receiver<bool>,
-    pub(super) ended: watch::Sender<bool>,
 }
 
 impl Link {
-    /// The task's whole life; when it ends, nothing of the process is left.
-    pub(super) async fn run(self) {
-        let Self { shared, mut child, stream, outgoing, queue, mut stop, ended } = self;
+    /// The process's whole life; when this ends, nothing of it is left. Whether it answered a call.
+    pub(super) async fn run(self, mut stop: watch::Receiver<bool>) -> bool {
+        let Self { shared, mut child, stream, outgoing, queue } = self;
         let (from, to) = stream.into_split();
         let mut reading = pin!(read(&shared, from));
         let mut writing = pin!(write(&shared, queue, to));
@@ -47,6 +47,7 @@ impl Link {
             down = &mut reading => down,
             () = &mut writing => Down::HungUp,
             exited = child.exited() => Down::Exited(exited),
+            () = unheeded(&shared) => Down::Deaf,
             // An error means that nobody can call any more.
             _ = stop.wait_for(|stop| *stop) => Down::Asked,
         };
@@ -72,6 +73,10 @@ impl Link {
                     None => forced(&mut child, grace).await,
                 }
             }
+            Down::Deaf => {
+                child.handle().kill();
+                child.exited().await
+            }
             _ => forced(&mut child, grace).await,
         };
         (shared.on_event)(HostEvent::Exited(PluginExited {
@@ -81,7 +86,23 @@ impl Link {
             stderr_tail: exited.stderr_tail,
             expected,
         }));
-        ended.send_replace(true);
+        shared.state().answered
+    }
+}
+
+/// Waits until the plugin has gone on too long with a call that was given up.
+async fn unheeded(shared: &Shared) {
+    loop {
+        let oldest = shared.state().calls.oldest_tombstone();
+        let Some(since) = oldest else {
+            shared.given_up.notified().await;
+            continue;
+        };
+        let left = (since + shared.limits.cancel_grace).since(SystemClock.now());
+        if left.is_zero() {
+            return;
+        }
+        sleep(left).await;
     }
 }
 

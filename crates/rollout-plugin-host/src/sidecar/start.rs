@@ -4,52 +4,71 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 use std::pin::pin;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rollout_process::{Io, Spawn, SpawnError, WatchConfig};
+use rollout_process::{Io, Resource, Spawn, SpawnError, WatchConfig};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::calls::Calls;
 use super::frame::{Frame, FrameError};
 use super::link::{LAST_WORDS, Link};
+use super::process::{Child, Process, Shared, encode, too_large_answer};
+use super::python;
 use super::socket::Socket;
 use super::wire::{FromPlugin, HelloLimits, PROTO, Ready, ToPlugin};
-use super::{Child, Process, Shared, State, encode, python, too_large_answer};
+use crate::call::{Confirmed, Method};
 use crate::error::{Cause, Exited};
-use crate::manifest::{Manifest, SidecarEntry};
-use crate::plugin::{Confirmed, HostConfig, HostEvent, Method, OnEvent};
+use crate::event::{HostConfig, HostEvent, OnEvent};
+use crate::manifest::{Limits, Manifest, SidecarEntry};
 
 /// A sidecar's output is read by the line, and this much of a line is kept.
 const WATCH: WatchConfig = WatchConfig { max_line: 8 * 1024, tail_lines: 20 };
 
-impl Process {
-    /// Starts the sidecar and waits until it is ready. When this fails, nothing of it is left.
-    pub(crate) async fn start(
+/// A process that was started and is not ready yet. Dropping it ends it.
+pub(super) struct Starting<'a> {
+    manifest: &'a Manifest,
+    host: &'a HostConfig,
+    name: Arc<str>,
+    socket: Socket,
+    token: String,
+    child: Child,
+}
+
+impl<'a> Starting<'a> {
+    /// Starts the process, which takes no time worth a deadline. If this is dropped before it is done
+    /// there may be a process for a moment longer.
+    pub(super) async fn launch(
         entry: &SidecarEntry,
-        manifest: &Manifest,
-        host: &HostConfig,
-    ) -> Result<(Self, Vec<Method>), Cause> {
-        let limit = manifest.limits.start_timeout;
-        let deadline = Instant::now() + limit;
+        manifest: &'a Manifest,
+        host: &'a HostConfig,
+    ) -> Result<Self, Cause> {
         let name: Arc<str> = manifest.name.as_str().into();
         let (socket, token) =
             (listen(&host.sidecar_dir)?, format!("{:032x}", rand::random::<u128>()));
-        let environment = environment(entry, socket.path(), &token);
         let launch = Launch {
             entry: entry.clone(),
-            environment,
+            environment: environment(entry, socket.path(), &token),
             name: Arc::clone(&name),
             on_event: Arc::clone(&host.on_event),
-            limit,
+            limits: manifest.limits.clone(),
         };
         let started = spawn_blocking(move || launch.child()).await;
-        let mut child = started.map_err(|error| cannot("its thread failed", error))??;
+        let child = started.map_err(|error| cannot("its thread failed", error))??;
+        Ok(Self { manifest, host, name, socket, token, child })
+    }
+
+    /// Waits until the process is ready. When this fails, nothing of it is left.
+    pub(super) async fn ready(
+        self,
+        deadline: Instant,
+        trial: bool,
+    ) -> Result<(Process, Link, Vec<Method>), Cause> {
+        let Self { manifest, host, name, socket, token, mut child } = self;
+        let limit = manifest.limits.start_timeout;
         let shaken = {
             let mut shake = pin!(handshake(socket, &token, manifest, &name, &host.on_event));
             tokio::select! {
@@ -62,46 +81,41 @@ impl Process {
                 () = sleep_until(deadline) => Err(Cause::Timeout { limit, stderr_tail: None }),
             }
         };
-        match shaken {
-            Ok((stream, ready)) => Ok(Self::of(child, stream, ready, manifest, name, host)),
-            Err(cause) => Err(give_up(child, cause).await),
-        }
-    }
-
-    fn of(
-        child: Child,
-        stream: UnixStream,
-        ready: Ready,
-        manifest: &Manifest,
-        name: Arc<str>,
-        host: &HostConfig,
-    ) -> (Self, Vec<Method>) {
+        let (stream, ready) = match shaken {
+            Ok(shaken) => shaken,
+            Err(cause) => return Err(give_up(child, cause).await),
+        };
         let limits = manifest.limits.clone();
         let places = limits.max_in_flight.min(ready.max_in_flight.unwrap_or(usize::MAX)).max(1);
-        let shared = Arc::new(Shared {
-            name,
-            limits,
-            on_event: Arc::clone(&host.on_event),
-            next_id: AtomicU64::new(1),
-            state: Mutex::new(State { calls: Calls::new(places), down: None }),
-        });
+        let shared = Arc::new(Shared::new(name, limits, &host.on_event, places, trial));
         // A call and its cancellation for each place, and the shutdown: more never wait.
         let (outgoing, queue) = mpsc::channel(2 * places + 1);
-        let (stop, stop_asked) = watch::channel(false);
-        let (ended_tell, ended) = watch::channel(false);
-        let link = Link {
-            shared: Arc::clone(&shared),
-            child,
-            stream,
-            outgoing: outgoing.clone(),
-            queue,
-            stop: stop_asked,
-            ended: ended_tell,
-        };
-        let mut task = JoinSet::new();
-        task.spawn(link.run());
-        (Self { shared, outgoing, stop, ended, _task: task }, ready.methods)
+        let process = Process { shared: Arc::clone(&shared), outgoing: outgoing.clone() };
+        Ok((process, Link { shared, child, stream, outgoing, queue }, ready.methods))
     }
+}
+
+/// The entry with its program as it will be started, found once for all the processes to come.
+pub(super) async fn resolve(entry: &SidecarEntry, limit: Duration) -> Result<SidecarEntry, Cause> {
+    let mut entry = entry.clone();
+    let resolving = spawn_blocking(move || {
+        let environment = inherited(&entry);
+        let path = environment.get(&OsString::from("PATH"));
+        let path = path.map_or_else(String::new, |path| path.to_string_lossy().into_owned());
+        let SidecarEntry { command, cwd, .. } = &mut entry;
+        if let Some(program) = command.first_mut() {
+            let prepared = |spawn| prepared(spawn, cwd, &environment);
+            let found = python::resolve(program, &path, cwd, limit, prepared)?;
+            *program = found.to_string_lossy().into_owned();
+        }
+        Ok(entry)
+    });
+    resolving.await.map_err(|error| cannot("its thread failed", error))?
+}
+
+fn prepared(spawn: Spawn, cwd: &Path, environment: &BTreeMap<OsString, OsString>) -> Spawn {
+    let spawn = spawn.env_clear().current_dir(cwd);
+    environment.iter().fold(spawn, |spawn, (key, value)| spawn.env(key, value))
 }
 
 fn listen(dir: &Path) -> Result<Socket, Cause> {
@@ -113,16 +127,20 @@ fn cannot(doing: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync
     Cause::Spawn { doing: doing.to_owned(), source: source.into() }
 }
 
-/// All that the sidecar inherits, and what it is told.
-fn environment(entry: &SidecarEntry, socket: &Path, token: &str) -> BTreeMap<OsString, OsString> {
+/// All that the sidecar inherits, and what its manifest sets.
+fn inherited(entry: &SidecarEntry) -> BTreeMap<OsString, OsString> {
     let passed = ["PATH", "HOME"].into_iter().chain(entry.env_allow.iter().map(String::as_str));
     let passed = passed.filter_map(|key| Some((key.into(), std::env::var_os(key)?)));
     let set = entry.env.iter().map(|(key, value)| (key.into(), value.into()));
-    let told = [
-        ("ROLLOUT_PLUGIN_SOCKET".into(), socket.into()),
-        ("ROLLOUT_PLUGIN_TOKEN".into(), token.into()),
-    ];
-    passed.chain(set).chain(told).collect()
+    passed.chain(set).collect()
+}
+
+/// That, and what it is told.
+fn environment(entry: &SidecarEntry, socket: &Path, token: &str) -> BTreeMap<OsString, OsString> {
+    let mut environment = inherited(entry);
+    environment.insert("ROLLOUT_PLUGIN_SOCKET".into(), socket.into());
+    environment.insert("ROLLOUT_PLUGIN_TOKEN".into(), token.into());
+    environment
 }
 
 /// What it takes to start the process, off the async threads.
@@ -131,22 +149,23 @@ struct Launch {
     environment: BTreeMap<OsString, OsString>,
     name: Arc<str>,
     on_event: OnEvent,
-    limit: Duration,
+    limits: Limits,
 }
 
 impl Launch {
     fn child(self) -> Result<Child, Cause> {
         let SidecarEntry { command, cwd, .. } = &self.entry;
-        let prepared = |mut spawn: Spawn| {
-            spawn = spawn.env_clear().current_dir(cwd);
-            self.environment.iter().fold(spawn, |spawn, (key, value)| spawn.env(key, value))
-        };
-        let path = self.environment.get(&OsString::from("PATH"));
-        let path = path.map_or_else(String::new, |path| path.to_string_lossy().into_owned());
         let (program, arguments) = command.split_first().map_or(("", &[][..]), |(p, a)| (p, a));
-        let program = python::resolve(program, &path, cwd, self.limit, prepared)?;
-        let spawn = prepared(Spawn::new(program).args(arguments));
-        let spawn = spawn.stdin(Io::Null).stdout(Io::Pipe).stderr(Io::Pipe);
+        let spawn = prepared(Spawn::new(program).args(arguments), cwd, &self.environment);
+        let mut spawn = spawn.stdin(Io::Null).stdout(Io::Pipe).stderr(Io::Pipe);
+        // Not the address space: threads reserve far more of that than they use.
+        let most = |limit: usize| u64::try_from(limit).unwrap_or(u64::MAX);
+        if let Some(memory) = self.limits.memory {
+            spawn = spawn.limit(Resource::RLIMIT_DATA, most(memory));
+        }
+        if let Some(open_files) = self.limits.open_files {
+            spawn = spawn.limit(Resource::RLIMIT_NOFILE, most(open_files));
+        }
         self.watch(spawn).map_err(|error| cannot("the process does not start", error))
     }
 

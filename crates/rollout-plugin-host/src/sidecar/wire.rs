@@ -9,8 +9,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::frame::Frame;
+use crate::call::{Method, clip};
+use crate::event::HostEvent;
 use crate::json;
-use crate::plugin::{HostEvent, Method, clip};
 
 /// The one version of the wire.
 pub(super) const PROTO: u32 = 1;

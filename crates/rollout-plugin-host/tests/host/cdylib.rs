@@ -38,7 +38,7 @@ fn manifest(rest: &str) -> String {
     manifest_of(&hostile(), "rollout-plugin-host", rest)
 }
 
-async fn started(bench: &Bench, rest: &str) -> Plugin {
+pub(crate) async fn started(bench: &Bench, rest: &str) -> Plugin {
     bench.start(&manifest(rest)).await.unwrap()
 }
 
@@ -105,36 +105,6 @@ async fn errors_say_which_method_why_and_whether_it_was_executed() {
     let error = failure(&plugin, "echo", deep).await;
     assert_eq!((error.code(), error.executed), ("bad_params", Executed::No));
     assert_alive(&plugin).await;
-}
-
-#[tokio::test]
-async fn a_panic_is_an_error_and_the_plugin_goes_on_with_a_new_instance() {
-    let bench = Bench::new();
-    let plugin = started(&bench, "").await;
-    for (method, text) in [("panic", "on purpose"), ("bomb", "a panic without a text")] {
-        assert_eq!(result(&plugin, "count", json!(null)).await, 1, "a fresh instance");
-        let error = failure(&plugin, method, json!(null)).await;
-        assert_eq!((error.code(), error.executed), ("panicked", Executed::Maybe));
-        assert!(error.to_string().contains(text), "{error}");
-        assert!(error.to_string().contains("hostile.rs:"), "{error}");
-    }
-    assert_eq!(result(&plugin, "count", json!(null)).await, 1);
-}
-
-#[tokio::test]
-async fn a_panic_in_drop_spoils_neither_a_shutdown_nor_a_replacement() {
-    let bench = Bench::new();
-    let plugin = started(&bench, "[config]\ndrop = \"panic\"").await;
-    assert_eq!(failure(&plugin, "panic", json!(null)).await.code(), "panicked");
-    assert_alive(&plugin).await;
-    plugin.shutdown().await.unwrap();
-    let panics = bench.events().into_iter().filter(|event| match event {
-        HostEvent::Log { level, message, .. } => {
-            *level == Level::Error && message.contains("on purpose")
-        }
-        _ => false,
-    });
-    assert_eq!(panics.count(), 2);
 }
 
 #[tokio::test]
@@ -317,6 +287,31 @@ async fn a_plugin_in_plain_c_works() {
     let released = result(&plugin, "released", json!(null)).await;
     assert_eq!(released, json!(4), "every buffer was given back once, whatever the code");
     plugin.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_result_that_is_no_json_or_nested_too_deep_is_malformed_and_harms_nothing() {
+    let bench = Bench::new();
+    let plugin = start_c(&bench, &[]).await.unwrap();
+    let null = raw(json!(null));
+    let answer =
+        async |text: &[u8]| plugin.call("payload", &null, Bytes::copy_from_slice(text), None).await;
+    let nested = |levels: usize| ["[".repeat(levels), "]".repeat(levels)].concat();
+    for (bad, reason) in [
+        (&b"NaN"[..], "not JSON"),
+        (b"[Infinity]", "not JSON"),
+        (b"{\"a\":-Infinity}", "not JSON"),
+        (b"\"\xff\"", "not JSON"),
+        (b"\"\xed\xa0\x80\"", "not JSON"),
+        (b"1 2", "not JSON"),
+        (nested(101).as_bytes(), "nested deeper than 100"),
+        (&[b'['; 1_000_000], "nested deeper than 100"),
+    ] {
+        let error = answer(bad).await.unwrap_err();
+        assert_eq!((error.code(), error.executed), ("malformed", Executed::Yes), "{error}");
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+    assert_eq!(answer(nested(100).as_bytes()).await.unwrap().result.get(), nested(100));
 }
 
 #[tokio::test]

@@ -4,5 +4,8 @@
 
 mod bench;
 mod cdylib;
+mod panics;
 mod python;
+mod raw;
 mod sidecar;
+mod supervision;

@@ -69,6 +69,10 @@ int32_t call(void *instance, const Call *call, Reply *reply) {
         give(&reply->result, "{", 1);
         return 0;
     }
+    if (is(call->method, "payload")) {
+        give(&reply->result, call->payload.ptr, call->payload.len);
+        return 0;
+    }
     if (is(call->method, "code")) {
         give(&reply->result, "{}", 2);
         return 42;
@@ -117,7 +121,7 @@ static const Plugin plugin = {
     .methods_json = TEXT("[{}]"),
 #else
     .methods_json = TEXT("[{\"name\":\"echo\"},{\"name\":\"fail\"},{\"name\":\"garbage\"},"
-                         "{\"name\":\"code\"},{\"name\":\"released\"}]"),
+                         "{\"name\":\"payload\"},{\"name\":\"code\"},{\"name\":\"released\"}]"),
 #endif
     .create = create,
 #ifndef NULL_FUNCTION

@@ -6,8 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::resource::getrlimit;
 use nix::sys::signal::{SigSet, Signal};
-use rollout_process::{Exit, Io, Spawn, SpawnError};
+use rollout_process::{Exit, Io, Resource, Spawn, SpawnError};
 
 use crate::support::{Bare, LONG, sh};
 
@@ -98,6 +99,21 @@ fn a_child_starts_with_no_signal_blocked_or_ignored() {
         let (_, set) = line.split_once('\t').unwrap();
         assert_eq!(u64::from_str_radix(set, 16).unwrap() & ours, 0, "{line}");
     }
+}
+
+#[test]
+fn a_child_has_the_limits_it_is_given_and_its_guard_does_not() {
+    let limits = |pid: &str| format!("grep 'open files' /proc/{pid}/limits");
+    let script = format!("{}; {}", limits("$$"), limits("$PPID"));
+    let own = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let told = stdout_of(sh(&script).limit(Resource::RLIMIT_NOFILE, 77));
+    let told: Vec<Vec<&str>> =
+        told.lines().map(|line| line.split_whitespace().skip(3).take(2).collect()).collect();
+    let own = [own.0, own.1].map(|limit| limit.to_string());
+    assert_eq!(told, [["77", "77"], [own[0].as_str(), own[1].as_str()]]);
+    // More than this process may have is as much as it may have.
+    let most = stdout_of(sh("ulimit -Hn; ulimit -Sn").limit(Resource::RLIMIT_NOFILE, u64::MAX - 1));
+    assert_eq!(most, format!("{0}\n{0}\n", own[1]));
 }
 
 #[test]

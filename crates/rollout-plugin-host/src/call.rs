@@ -1,0 +1,94 @@
+//! What both boundaries share: a call, its answer or failure, and what a plugin says of itself.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::error::{Cause, Executed, PluginError};
+use crate::manifest::{Limits, Manifest};
+
+/// What a call brought back.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The result, byte for byte as the plugin wrote it.
+    pub result: Box<RawValue>,
+    /// The bytes beside it; empty when there are none.
+    pub payload: Bytes,
+}
+
+/// A method, as a plugin lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Method {
+    /// Its name.
+    pub name: String,
+}
+
+/// A call on its way to a plugin.
+pub(crate) struct Call {
+    pub(crate) method: String,
+    pub(crate) params: Box<RawValue>,
+    pub(crate) payload: Bytes,
+    pub(crate) timeout: Duration,
+}
+
+/// A call that failed, before it is known to the caller as a [`PluginError`].
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) cause: Cause,
+    pub(crate) executed: Executed,
+}
+
+impl Failed {
+    pub(crate) fn new(cause: Cause, executed: Executed) -> Self {
+        Self { cause, executed }
+    }
+
+    /// The error for a call of `method`.
+    pub(crate) fn at(self, plugin: &str, method: &str) -> PluginError {
+        let Self { cause, executed } = self;
+        PluginError { executed, method: Some(method.to_owned()), ..cause.at(plugin) }
+    }
+}
+
+/// The longest text of a plugin that is passed on: a log record's, an error's, a traceback's.
+const MAX_TEXT: usize = 16 * 1024;
+
+/// A plugin's text, without what is beyond the limit.
+pub(crate) fn clip(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_TEXT));
+    text
+}
+
+/// What a plugin says of itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Confirmed {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) methods: Vec<Method>,
+}
+
+impl Confirmed {
+    /// Refuses a plugin that is not the one that its manifest names.
+    pub(crate) fn check(&self, manifest: &Manifest) -> Result<(), Cause> {
+        let Self { name, version, .. } = self;
+        if (name, version) == (&manifest.name, &manifest.version) {
+            return Ok(());
+        }
+        let message = format!(
+            "the manifest names `{} {}`, but it says that it is `{name} {version}`",
+            manifest.name, manifest.version
+        );
+        Err(Cause::Refused { message })
+    }
+}
+
+/// Refuses what is larger than `limits.max_frame`.
+pub(crate) fn check_size(what: &'static str, got: usize, limits: &Limits) -> Result<(), Cause> {
+    let limit = limits.max_frame;
+    if got <= limit {
+        return Ok(());
+    }
+    Err(Cause::TooLarge { what, limit, got: got as u64, key: "limits.max_frame" })
+}

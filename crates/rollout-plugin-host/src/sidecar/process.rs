@@ -1,0 +1,275 @@
+//! One process of a sidecar: the calls it has, and what ends them all.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rollout_core::{Clock, SystemClock};
+use rollout_process::{Handle, Signal, Watched};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::calls::{Answer, Calls, GivenUp};
+use super::frame::Frame;
+use super::wire::ToPlugin;
+use crate::call::{Call, Failed, Reply, check_size};
+use crate::error::{Cause, Executed, Exited};
+use crate::event::OnEvent;
+use crate::manifest::Limits;
+
+/// A process that has become ready. The task that keeps the sidecar going owns the process itself.
+pub(super) struct Process {
+    pub(super) shared: Arc<Shared>,
+    pub(super) outgoing: mpsc::Sender<Outgoing>,
+}
+
+/// Why a call has no answer.
+pub(super) enum Unanswered {
+    Failed(Failed),
+    /// The process answers no more, and has never had the call.
+    NotSent,
+}
+
+impl From<Failed> for Unanswered {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(failed)
+    }
+}
+
+/// A message on its way to the socket.
+pub(super) enum Outgoing {
+    /// Sent only if it is still wanted when its turn comes.
+    Call(u64, Frame),
+    Cancel(u64),
+    Shutdown,
+}
+
+/// What callers and the task share.
+pub(super) struct Shared {
+    pub(super) name: Arc<str>,
+    pub(super) limits: Limits,
+    pub(super) on_event: OnEvent,
+    /// Whether its first answer decides if it is called again; until then it has one call at a time.
+    trial: bool,
+    next_id: AtomicU64,
+    /// Told when the plugin has a call that was given up.
+    pub(super) given_up: Notify,
+    state: Mutex<State>,
+}
+
+pub(super) struct State {
+    pub(super) calls: Calls<oneshot::Sender<Result<Reply, Failed>>>,
+    /// Whether the plugin has answered a call, however it did.
+    pub(super) answered: bool,
+    /// Whether the plugin answers no more.
+    down: bool,
+}
+
+/// Why a sidecar answers no more.
+#[derive(Debug, Clone)]
+pub(super) enum Down {
+    /// The worker asked for it.
+    Asked,
+    HungUp,
+    /// It went on with a call that was given up.
+    Deaf,
+    Exited(Exited),
+    Malformed(String),
+    TooLarge(u64),
+}
+
+impl Down {
+    fn cause(&self, limits: &Limits) -> Cause {
+        match self.clone() {
+            Self::Asked => Cause::Closed { message: "it was shut down" },
+            Self::HungUp => Cause::Closed { message: "it closed its socket, and was stopped" },
+            Self::Deaf => {
+                let grace = limits.cancel_grace;
+                let message = format!(
+                    "it went on with a cancelled call beyond `limits.cancel_grace` ({grace:?}), and \
+                     was killed"
+                );
+                Cause::Crashed { message, exited: None }
+            }
+            Self::Exited(exited) => {
+                Cause::Crashed { message: format!("it {exited}"), exited: Some(exited) }
+            }
+            Self::Malformed(message) => Cause::Malformed { message },
+            Self::TooLarge(got) => too_large_answer(got, limits),
+        }
+    }
+}
+
+pub(super) fn too_large_answer(got: u64, limits: &Limits) -> Cause {
+    let limit = limits.max_frame;
+    Cause::TooLarge { what: "the answer", limit, got, key: "limits.max_frame" }
+}
+
+impl Shared {
+    /// For a process that takes `places` calls at the same time.
+    pub(super) fn new(
+        name: Arc<str>,
+        limits: Limits,
+        on_event: &OnEvent,
+        places: usize,
+        trial: bool,
+    ) -> Self {
+        Self {
+            name,
+            limits,
+            on_event: Arc::clone(on_event),
+            trial,
+            next_id: AtomicU64::new(1),
+            given_up: Notify::new(),
+            state: Mutex::new(State { calls: Calls::new(places), answered: false, down: false }),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(
+        &self,
+        id: u64,
+        waiter: oneshot::Sender<Result<Reply, Failed>>,
+    ) -> Result<(), Unanswered> {
+        let mut state = self.state();
+        if state.down {
+            return Err(Unanswered::NotSent);
+        }
+        let no = |cause| Unanswered::Failed(Failed::new(cause, Executed::No));
+        if self.trial && !state.answered && !state.calls.is_empty() {
+            return Err(no(Cause::breaker_open(SystemClock.now())));
+        }
+        if state.calls.open(id, waiter) {
+            Ok(())
+        } else {
+            Err(no(Cause::Overloaded { limit: state.calls.limit() }))
+        }
+    }
+
+    /// Passes an answer on; false if no call was waiting for one.
+    pub(super) fn answer(&self, id: u64, answer: Result<Reply, Failed>) -> bool {
+        let mut state = self.state();
+        if state.down {
+            return true;
+        }
+        let whom = state.calls.answer(id);
+        state.answered |= !matches!(whom, Answer::Unknown);
+        drop(state);
+        match whom {
+            Answer::To(waiter) => {
+                // Who gave up a moment ago is not there any more.
+                let _ = waiter.send(answer);
+                true
+            }
+            Answer::Late => true,
+            Answer::Unknown => false,
+        }
+    }
+
+    /// Fails all calls that the plugin has had; those it has not may go to the next process.
+    pub(super) fn fail(&self, down: &Down) {
+        let mut state = self.state();
+        state.down = true;
+        let waiting = state.calls.end();
+        drop(state);
+        for (waiter, sent) in waiting {
+            if sent {
+                let cause = down.cause(&self.limits);
+                let _ = waiter.send(Err(Failed::new(cause, Executed::Maybe)));
+            }
+        }
+    }
+}
+
+/// Gives a call up when its caller stops waiting, for whatever reason.
+struct Waiting<'a> {
+    process: &'a Process,
+    id: u64,
+}
+
+impl Waiting<'_> {
+    fn give_up(&self) -> GivenUp {
+        let given_up = self.process.shared.state().calls.give_up(self.id, SystemClock.now());
+        if given_up == GivenUp::Sent {
+            self.process.shared.given_up.notify_one();
+        }
+        given_up
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.give_up() == GivenUp::Sent {
+            // There is room for one a call; no receiver is no process.
+            let _ = self.process.outgoing.try_send(Outgoing::Cancel(self.id));
+        }
+    }
+}
+
+impl Process {
+    /// Sends a call and waits for its answer.
+    pub(super) async fn call(&self, call: &Call, deadline: Instant) -> Result<Reply, Unanswered> {
+        let Call { method, params, payload, timeout: limit } = call;
+        let no = |cause| Failed::new(cause, Executed::No);
+        let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        let message = ToPlugin::Call { id, method, params, timeout_ms };
+        let frame = encode(&message, payload.clone()).map_err(no)?;
+        check_size("the call", frame.size(), &self.shared.limits).map_err(no)?;
+        let (waiter, mut answer) = oneshot::channel();
+        self.shared.open(id, waiter)?;
+        let waiting = Waiting { process: self, id };
+        // Fails only with the task gone, which then has ended the call.
+        let _ = self.outgoing.try_send(Outgoing::Call(id, frame));
+        if let Ok(answer) = timeout_at(deadline, &mut answer).await {
+            return Ok(answer.map_err(|_| Unanswered::NotSent)??);
+        }
+        let executed = match waiting.give_up() {
+            GivenUp::Unsent => Executed::No,
+            GivenUp::Sent => Executed::Maybe,
+            GivenUp::Answered => match answer.try_recv() {
+                Ok(answer) => return Ok(answer?),
+                Err(_) => Executed::Maybe,
+            },
+        };
+        Err(Failed::new(Cause::Deadline { limit: *limit }, executed).into())
+    }
+}
+
+pub(super) fn encode(message: &ToPlugin<'_>, tail: Bytes) -> Result<Frame, Cause> {
+    message.frame(tail).map_err(|error| Cause::BadParams { message: error.to_string() })
+}
+
+/// The process, with its end as something to wait for. Dropping it kills the process and waits for
+/// it.
+pub(super) struct Child {
+    pub(super) watched: Watched,
+    pub(super) exit: watch::Receiver<Option<Exited>>,
+}
+
+impl Child {
+    pub(super) fn handle(&self) -> Handle {
+        self.watched.handle()
+    }
+
+    /// Waits until nothing of the process is left.
+    pub(super) async fn exited(&mut self) -> Exited {
+        match self.exit.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(exited)) => exited.clone(),
+            _ => Exited { code: None, signal: None, stderr_tail: String::new() },
+        }
+    }
+
+    pub(super) async fn exited_within(&mut self, wait: Duration) -> Option<Exited> {
+        timeout(wait, self.exited()).await.ok()
+    }
+
+    pub(super) fn terminate(&self) {
+        self.handle().signal(Signal::SIGTERM);
+    }
+}
