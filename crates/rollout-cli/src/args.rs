@@ -6,6 +6,8 @@ use clap::{Parser, Subcommand};
 use rollout_core::{RunId, WorkerId};
 use rollout_transport::Identity;
 
+use crate::plugin::args::PluginCommand;
+
 /// Workers for LLM reinforcement-learning rollouts, evaluations and synthetic data.
 ///
 /// When a worker dies, hangs or is cut off, you learn it inside a stated deadline.
@@ -35,6 +37,9 @@ pub(crate) enum Command {
     /// Run a worker: it loads plugins, registers and beats
     #[command(subcommand)]
     Worker(WorkerCommand),
+    /// Make, check, call and measure plugins, without a worker
+    #[command(subcommand)]
+    Plugin(PluginCommand),
     /// Check configuration files
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use rollout_coordinator::CoordinatorError;
 use rollout_core::{ConfigError, ExitCode};
-use rollout_plugin_host::PluginError;
+use rollout_plugin_host::{Cause, Executed, PluginError};
 use rollout_storage::StorageError;
 use rollout_transport::{CertError, RejectReason};
 use rollout_worker::WorkerError;
@@ -37,6 +37,28 @@ pub(crate) enum CliError {
     Worker(#[from] WorkerError),
     #[error(transparent)]
     Plugin(#[from] PluginError),
+    /// A call that its caller asked for by hand.
+    #[error(transparent)]
+    Call(PluginError),
+    #[error("plugin `{plugin}`: {failed} of {checked} checks failed")]
+    Conformance { plugin: String, failed: usize, checked: usize },
+    #[error(
+        "`{name}` can't be the name: write --name with up to 64 lower-case letters, digits and `_`, \
+         no keyword and no module of Python's or crate of Rust's own"
+    )]
+    PluginName { name: String },
+    #[error("`{}` is not empty", path.display())]
+    NotEmpty { path: PathBuf },
+    #[error("cannot write `{}`", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot make a private temporary directory")]
+    Temporary(#[source] io::Error),
+    #[error("the plugin lists no methods")]
+    NoMethods,
+    #[error("the baseline could not be measured")]
+    Baseline(#[source] io::Error),
+    #[error("stopped by {0}")]
+    Interrupted(&'static str),
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
     #[error("cannot start the process's runtime")]
@@ -51,11 +73,18 @@ impl CliError {
         if matches!(self, Self::Checked(_)) {
             return;
         }
-        eprintln!("rollout: {self}");
+        eprintln!("rollout: {}", plain(&self.to_string()));
         let mut cause = self.source();
         while let Some(error) = cause {
-            eprintln!("  because: {}", error.to_string().trim_end().replace('\n', "\n    "));
+            eprintln!("  because: {}", indented(&error.to_string()));
             cause = error.source();
+        }
+        if let Self::Call(error) = self {
+            let again = if error.retryable() { "; it may be tried again" } else { "" };
+            eprintln!("  code: {}, executed: {}{again}", error.code(), error.executed.as_str());
+            if let Cause::User { traceback: Some(traceback), .. } = &*error.cause {
+                eprintln!("  traceback: {}", indented(traceback));
+            }
         }
     }
 
@@ -74,10 +103,31 @@ impl CliError {
             Self::Coordinator(error) => coordinator(error),
             Self::Worker(error) => worker(error),
             Self::Plugin(error) => plugin(error),
-            Self::Runtime(_) => ExitCode::Internal,
+            Self::Call(error) => call(error),
+            Self::NoMethods | Self::Conformance { .. } => ExitCode::Unavailable,
+            Self::PluginName { .. } => ExitCode::Usage,
+            Self::NotEmpty { .. } | Self::Write { .. } | Self::Temporary(_) => {
+                ExitCode::CannotCreate
+            }
+            Self::Interrupted(_) => ExitCode::Unfinished,
+            Self::Baseline(_) | Self::Runtime(_) => ExitCode::Internal,
             Self::Hurried => ExitCode::Unfinished,
         }
     }
+}
+
+/// A text in which what a plugin says can't steer a terminal: control characters are shown, not sent.
+pub(crate) fn plain(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' | '\t' => c.to_string(),
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
+fn indented(text: &str) -> String {
+    plain(text.trim_end()).replace('\n', "\n    ")
 }
 
 fn storage(error: &StorageError) -> ExitCode {
@@ -121,6 +171,17 @@ fn plugin(error: &PluginError) -> ExitCode {
         "invalid" | "unknown_field" => ExitCode::Config,
         "not_found" => ExitCode::NoInput,
         "hash_mismatch" => ExitCode::BadData,
+        _ => ExitCode::Unavailable,
+    }
+}
+
+/// A call's own code: its caller's mistakes, what may succeed when it is tried again, and the rest.
+fn call(error: &PluginError) -> ExitCode {
+    match error.code() {
+        "unknown_method" => ExitCode::Usage,
+        "bad_params" => ExitCode::BadData,
+        "too_large" if error.executed == Executed::No => ExitCode::BadData,
+        _ if error.retryable() => ExitCode::Unfinished,
         _ => ExitCode::Unavailable,
     }
 }

@@ -7,6 +7,7 @@ mod config;
 mod coordinator;
 mod error;
 mod logging;
+mod plugin;
 mod process;
 mod signals;
 mod stream;
@@ -42,6 +43,7 @@ fn run(command: Command) -> Result<(), CliError> {
     match command {
         Command::Coordinator(CoordinatorCommand::Run(args)) => coordinator::run(&args),
         Command::Worker(WorkerCommand::Run(args)) => worker::run(&args),
+        Command::Plugin(command) => plugin::run(&command),
         Command::Config(ConfigCommand::Check { files }) => config::check(&files),
         Command::Cert(CertCommand::Init(args)) => cert::init(&args),
         Command::Cert(CertCommand::Issue(args)) => cert::issue(&args),

@@ -29,6 +29,10 @@ fn version_and_help_are_no_errors_and_every_command_that_runs_has_an_example() {
     for command in [
         vec!["coordinator", "run"],
         vec!["worker", "run"],
+        vec!["plugin", "new"],
+        vec!["plugin", "check"],
+        vec!["plugin", "bench"],
+        vec!["plugin", "call"],
         vec!["config", "check"],
         vec!["cert", "init"],
         vec!["cert", "issue"],
@@ -48,6 +52,8 @@ fn a_wrong_command_line_exits_64() {
         &["coordinator", "run"],
         &["coordinator", "run", "--config", "c", "--run-id", "1"],
         &["worker", "run", "--config", "w", "--worker-id", "x"],
+        &["plugin", "call", "m.toml", "echo", "--params", "{"],
+        &["plugin", "call", "m.toml", "echo", "--timeout", "0s"],
         &["cert", "issue", "--dir", "d", "--out", "o", "--identity", "/root"],
     ] {
         rollout(args).code(64).stderr(contains("error:"));

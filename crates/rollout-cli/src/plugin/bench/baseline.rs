@@ -1,0 +1,81 @@
+//! What the boundary costs without a plugin: bytes through a socket and back, a call through a
+//! pointer.
+
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
+
+use rollout_core::{Clock, SystemClock};
+
+use super::measured::Taken;
+
+/// About what a call of 64 bytes comes to on the wire.
+const MESSAGE: usize = 192;
+/// Calls through a pointer are timed in batches.
+const BATCH: u32 = 1_000;
+
+/// Messages to a thread that sends them back, with so many on their way. Blocking reads and writes,
+/// one each a message.
+pub(super) fn socket(in_flight: usize, time: Duration) -> io::Result<Taken> {
+    let (near, far) = UnixStream::pair()?;
+    thread::scope(|scope| {
+        scope.spawn(|| send_back(&far));
+        let taken = ping(&near, in_flight, time);
+        // Whatever has happened, the other side's read ends now.
+        let closed = near.shutdown(Shutdown::Both);
+        taken.and_then(|taken| closed.map(|()| taken))
+    })
+}
+
+fn send_back(mut far: &UnixStream) {
+    let mut message = [0; MESSAGE];
+    while far.read_exact(&mut message).is_ok() {
+        if far.write_all(&message).is_err() {
+            return;
+        }
+    }
+}
+
+fn ping(mut near: &UnixStream, in_flight: usize, time: Duration) -> io::Result<Taken> {
+    let mut message = [7; MESSAGE];
+    let start = SystemClock.now();
+    let end = start + time;
+    let mut sent = VecDeque::with_capacity(in_flight);
+    let mut each = Vec::new();
+    loop {
+        let now = SystemClock.now();
+        while now <= end && sent.len() < in_flight {
+            sent.push_back(SystemClock.now());
+            near.write_all(&message)?;
+        }
+        let Some(since) = sent.pop_front() else { break };
+        near.read_exact(&mut message)?;
+        each.push(SystemClock.now().since(since));
+    }
+    Ok(Taken { calls: each.len(), each, time: SystemClock.now().since(start) })
+}
+
+/// Calls of a function that the compiler cannot see through.
+pub(super) fn function(time: Duration) -> Taken {
+    let call: fn(&[u8]) -> usize = black_box(<[u8]>::len);
+    let start = SystemClock.now();
+    let end = start + time;
+    let mut taken = Taken::default();
+    loop {
+        let since = SystemClock.now();
+        if since > end {
+            break;
+        }
+        for _ in 0..BATCH {
+            black_box(call(black_box(&[7; 64])));
+        }
+        taken.each.push(SystemClock.now().since(since) / BATCH);
+        taken.calls += BATCH as usize;
+    }
+    taken.time = SystemClock.now().since(start);
+    taken
+}
