@@ -15,7 +15,8 @@
 
 A handler is a plain function, which runs on a thread, or an ``async def``, which runs on an event
 loop. It returns a JSON value, or a `Reply` for bytes beside one. What it raises reaches the caller
-with its traceback. ``logging`` goes to the worker; ``print`` is harmless.
+with its traceback. ``logging`` goes to the worker; ``print`` is harmless. `rollout_plugin.testing` runs
+a plugin without a worker.
 
 Standard library only; it imports little, because a worker waits for it.
 """

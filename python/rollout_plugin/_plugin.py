@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 TYPE_CHECKING = False
@@ -53,13 +54,14 @@ def methods(plugin: type[Plugin]) -> dict[str, Callable[..., Any]]:
 class Call:
     """One call, as its handler sees it."""
 
-    __slots__ = ("_cancelled", "_deadline", "method", "payload")
+    __slots__ = ("_cancelled", "_deadline", "_event", "method", "payload")
 
     def __init__(self, method: str, payload: bytes, timeout: float) -> None:
         self.method = method
         self.payload = payload
         self._deadline = time.monotonic() + timeout
         self._cancelled = False
+        self._event: threading.Event | None = None
 
     @property
     def cancelled(self) -> bool:
@@ -72,8 +74,20 @@ class Call:
         """The seconds until the caller stops waiting; never negative."""
         return max(0.0, self._deadline - time.monotonic())
 
+    def wait(self, seconds: float) -> bool:
+        """Sleeps until the call is cancelled, at most so long; whether it is cancelled."""
+        with _MAKING:
+            event = self._event = self._event or threading.Event()
+        # Whoever cancelled before the event was there could not set it.
+        return self._cancelled or event.wait(seconds)
+
     def _cancel(self) -> None:
         self._cancelled = True
+        if self._event is not None:
+            self._event.set()
+
+
+_MAKING = threading.Lock()
 
 
 class Reply:

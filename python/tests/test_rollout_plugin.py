@@ -17,8 +17,9 @@ import unittest
 from pathlib import Path
 
 from rollout_plugin import BadParams, Call, Plugin, Reply, method
+from rollout_plugin._json import Malformed
 from rollout_plugin._serve import serve
-from rollout_plugin._wire import TooLarge, Wire
+from rollout_plugin._wire import Wire
 
 PYTHON = Path(__file__).parents[1]
 
@@ -250,7 +251,7 @@ class Framing(unittest.TestCase):
         ours, wire = self.wires()
         wire.max_frame = 100
         ours.sendall(b"\xff" * 8)
-        with self.assertRaises(TooLarge):
+        with self.assertRaises(Malformed):
             wire.read()
 
 

@@ -1,0 +1,265 @@
+"""Answers calls.
+
+The thread that reads runs a plain handler itself: nothing is handed over, and the answers of calls
+that came together leave together. The main thread watches. When a handler keeps the reader for
+longer than a moment, another thread reads on in its place, so that no call waits for another; a
+method that was slow once runs on a thread of its own until it has been quick for a while.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from _queue import Empty, SimpleQueue
+from time import monotonic
+
+from rollout_plugin._json import Malformed, TooDeep, Unreadable, encode
+from rollout_plugin._log import plain
+from rollout_plugin._loop import Loop
+from rollout_plugin._plugin import BadParams, Call, Plugin, Reply, methods
+from rollout_plugin._threads import Threads
+from rollout_plugin._wire import TooLarge, Wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_MOMENT = 0.005
+"""How long a handler may keep the reader, in seconds, and how often the main thread looks."""
+_SLOW = 0.001
+"""A handler that takes longer, in seconds, costs less on a thread of its own than it delays."""
+_QUICK_AGAIN = 100
+"""After so many quick calls on other threads, a method is run by the reader again."""
+_COROUTINE = 0x80
+"""inspect.CO_COROUTINE, without the import of inspect."""
+
+
+class Server:
+    """Reads and answers from the start; knows the plugin as soon as there is one."""
+
+    def __init__(self, wire: Wire, in_flight: int, ended: Callable[[int], object]) -> None:
+        self.in_flight = in_flight
+        self._wire = wire
+        self._ended = ended
+        self._handlers: dict[str, tuple[Callable[..., Any], bool]] = {}
+        self._calls: dict[int, Call] = {}
+        self._loop = Loop(self._answer, wire.flush)
+        wire.before_wait = self._pass_on
+        self._slow: dict[str, int] = {}
+        # Holds one item while the reader is in a handler; who takes it out, reads on. The list's
+        # own operations are atomic.
+        self._turn: list[str] = []
+        self._turns = 0
+        self._watched = True
+        # What the main thread is told: True to look at the reader, False at the end, else a
+        # shutdown.
+        self._told: SimpleQueue[bool | None] = SimpleQueue()
+        # One more, because the reader is one of them.
+        self._threads = Threads(in_flight + 1)
+        self._threads.run(self._read)
+
+    def take(self, plugin: Plugin) -> None:
+        """Says whose methods are called."""
+        for name in methods(type(plugin)):
+            handler = getattr(plugin, name)
+            self._handlers[name] = (handler, _is_async(handler))
+
+    def serve(self, plugin: Plugin) -> bool:
+        """Watches the reader until the end; whether it was asked for."""
+        while (told := self._watch()) is True:
+            pass
+        if told is None:
+            plugin.shutdown()
+        return told is None
+
+    def _watch(self) -> bool | None:
+        """Watches while handlers are run, then waits until one is run again or the end comes."""
+        while True:
+            seen = self._turns
+            try:
+                told = self._told.get(timeout=_MOMENT)
+            except Empty:
+                pass
+            else:
+                if told is not True:
+                    return told
+            if self._turns != seen:
+                continue
+            if self._turn:
+                self._take_over()
+                continue
+            self._watched = False
+            if self._turns == seen:
+                return self._told.get()
+
+    def _take_over(self) -> None:
+        """Lets another thread read, if the reader is still in a handler."""
+        try:
+            name = self._turn.pop()
+        except IndexError:
+            return
+        self._slow[name] = _QUICK_AGAIN
+        self._pass_on()
+        self._threads.run(self._read)
+
+    def _pass_on(self) -> None:
+        """Lets nothing wait for a reader that is about to wait itself."""
+        self._wire.flush()
+        self._loop.wake()
+
+    def _read(self) -> None:
+        """The life of the reader."""
+        status = 0
+        try:
+            while (frame := self._wire.read()) is not None:
+                if not self._take(*frame):
+                    return
+        except Malformed as error:
+            print("the worker sent what is no message:", error, file=sys.stderr, flush=True)
+            status = 1
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+        self._ended(status)
+        self._told.put(False)
+
+    def _take(self, message: dict[str, Any], tail: bytes) -> bool:
+        """Does what the worker wants; whether this thread is still the reader."""
+        kind = message.get("t")
+        try:
+            if kind == "call":
+                return self._start(message, tail)
+            if kind == "cancel":
+                self._cancel(message["id"])
+            elif kind == "shutdown":
+                for number in list(self._calls):
+                    self._cancel(number)
+                self._told.put(None)
+        except (KeyError, TypeError) as error:
+            raise Malformed(f"a {kind!r} message: {line(error)}") from error
+        return True
+
+    def _cancel(self, number: int) -> None:
+        call = self._calls.get(number)
+        if call is not None:
+            call._cancel()
+            self._loop.cancel(number)
+
+    def _start(self, message: dict[str, Any], tail: bytes) -> bool:
+        number, name, params = message["id"], message["method"], message["params"]
+        call = Call(name, tail, message["timeout_ms"] / 1000)
+        found = self._handlers.get(name)
+        if found is None:
+            self._fail(number, "unknown_method", f"no method {name!r}")
+            return True
+        if type(params) is Unreadable:
+            self._fail(number, "bad_params", params.reason)
+            return True
+        handler, is_async = found
+        self._calls[number] = call
+        if is_async:
+            self._loop.start(number, handler, params, call)
+        elif name in self._slow:
+            self._threads.run(lambda: self._elsewhere(number, handler, params, call))
+        else:
+            return self._here(number, handler, params, call)
+        return True
+
+    def _here(self, number: int, handler: Callable[..., Any], params: Any, call: Call) -> bool:
+        """Runs a handler on the reader; whether it is still the reader afterwards."""
+        begin = monotonic()
+        self._turns += 1
+        self._turn.append(call.method)
+        if not self._watched:
+            self._watched = True
+            self._told.put(True)
+        self._run(number, handler, params, call)
+        slow = monotonic() - begin > _SLOW
+        if slow:
+            self._slow[call.method] = _QUICK_AGAIN
+        try:
+            self._turn.pop()
+        except IndexError:
+            self._wire.flush()
+            return False
+        if slow:
+            self._pass_on()
+        return True
+
+    def _elsewhere(self, number: int, handler: Callable[..., Any], params: Any, call: Call) -> None:
+        """Runs a handler on a thread of its own."""
+        begin = monotonic()
+        self._run(number, handler, params, call)
+        self._wire.flush()
+        if monotonic() - begin > _SLOW:
+            self._slow[call.method] = _QUICK_AGAIN
+            return
+        left = self._slow.get(call.method, 0) - 1
+        if left > 0:
+            self._slow[call.method] = left
+        else:
+            self._slow.pop(call.method, None)
+
+    def _run(self, number: int, handler: Callable[..., Any], params: Any, call: Call) -> None:
+        try:
+            done = handler(params, call)
+        except BaseException as error:
+            self._answer(number, None, error)
+        else:
+            self._answer(number, done, None)
+
+    def _answer(self, number: int, done: Any, error: BaseException | None) -> None:
+        """Queues the answer to a call: what its handler returned or raised."""
+        try:
+            if error is None:
+                self._reply(number, done)
+            else:
+                self._report(number, error)
+        except TooLarge as large:
+            size, _ = large.args
+            self._fail(number, "too_large", "the answer is too large", got=size)
+        except BaseException as unfit:
+            self._report(number, unfit)
+        finally:
+            self._calls.pop(number, None)
+
+    def _reply(self, number: int, done: Any) -> None:
+        payload = b""
+        if isinstance(done, Reply):
+            done, payload = done.result, done.payload
+        text = '{"t":"reply","id":%d,"result":%s}' % (number, encode(done, 1))
+        self._wire.queue(text, payload)
+
+    def _report(self, number: int, error: BaseException) -> None:
+        if isinstance(error, BadParams):
+            self._fail(number, "bad_params", str(error))
+        elif isinstance(error, TooDeep):
+            self._fail(number, "user", f"the result is {error}")
+        elif _is_cancelled(error):
+            self._fail(number, "cancelled", "cancelled on request")
+        else:
+            trace = "".join(traceback.format_exception(error))
+            self._fail(number, "user", line(error), traceback=trace)
+
+    def _fail(self, number: int, code: str, text: str, **more: Any) -> None:
+        message = {"t": "error", "id": number, "code": code, "message": text}
+        try:
+            self._wire.queue(encode(message | more))
+        except (TooLarge, UnicodeEncodeError):
+            self._wire.queue(encode(message | {"message": plain(text)}))
+
+
+def _is_async(handler: Callable[..., Any]) -> bool:
+    code = getattr(handler, "__code__", None)
+    return code is not None and bool(code.co_flags & _COROUTINE)
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and isinstance(error, asyncio.CancelledError)
+
+
+def line(error: BaseException) -> str:
+    """An exception as its traceback's last line has it."""
+    return "".join(traceback.format_exception_only(error)).strip()
