@@ -54,8 +54,8 @@ struct Job {
     deadline: Mono,
     ticket: Arc<Ticket>,
     reply: oneshot::Sender<Result<Reply, Failed>>,
-    /// Given back when the job is dropped: after the call has returned.
-    _place: OwnedSemaphorePermit,
+    /// Given back when the call has returned, or with a job that is dropped.
+    place: OwnedSemaphorePermit,
 }
 
 /// What a caller and the executor both know of a call.
@@ -200,7 +200,7 @@ impl Library {
             deadline: SystemClock.now() + within,
             ticket: Arc::clone(&waiting.0),
             reply,
-            _place: place,
+            place,
         };
         self.commands.send(Command::Call(job)).map_err(|_| no(gone()))?;
         match timeout(within, answer).await {

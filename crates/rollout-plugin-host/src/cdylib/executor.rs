@@ -85,8 +85,11 @@ impl<'a> Executor<'a> {
         }));
         let done = self.execute(&job);
         self.setup.shared.set_running(None);
+        let Job { reply, place, .. } = job;
+        // First, so that whoever has the answer may call again.
+        drop(place);
         // Nobody may wait for it any more.
-        let _ = job.reply.send(done);
+        let _ = reply.send(done);
     }
 
     fn execute(&mut self, job: &Job) -> Result<Reply, Failed> {

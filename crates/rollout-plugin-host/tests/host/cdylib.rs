@@ -246,6 +246,15 @@ async fn more_calls_than_max_in_flight_are_refused_at_once_and_no_others() {
 }
 
 #[tokio::test]
+async fn who_waits_for_each_answer_is_never_refused_for_having_one_call_too_many() {
+    let bench = Bench::new();
+    let plugin = started(&bench, "[limits]\nmax_in_flight = 1").await;
+    for _ in 0..5_000 {
+        call(&plugin, "count", json!(null)).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn what_is_over_max_frame_is_refused_with_the_key_and_both_sizes() {
     let bench = Bench::new();
     let plugin = started(&bench, "[limits]\nmax_frame = 4096").await;
