@@ -263,6 +263,15 @@ async fn a_call_that_is_never_answered_ends_at_its_deadline_and_keeps_its_place(
 }
 
 #[tokio::test]
+async fn who_waits_for_each_answer_is_never_refused_for_having_one_call_too_many() {
+    let bench = Bench::new();
+    let plugin = odd(&bench, "pass", "[limits]\nmax_in_flight = 1").await;
+    for n in 0..2_000 {
+        assert_eq!(result(&plugin, "echo", json!(n)).await, json!(n));
+    }
+}
+
+#[tokio::test]
 async fn a_sidecar_that_does_not_read_costs_a_deadline_and_no_more() {
     let bench = Bench::new();
     let plugin = odd(&bench, "time.sleep(60)", "[limits]\nshutdown_grace = \"300ms\"").await;
