@@ -204,7 +204,7 @@ fn without_a_coordinator_a_worker_gives_up_after_its_start_timeout_with_69() {
     let alone = worker(&stage, "alone", "127.0.0.1:1", &[]);
     assert_eq!(alone.exit().code, Some(69), "{}", alone.stderr());
     let stderr = alone.stderr();
-    assert!(stderr.contains("no coordinator within") && stderr.contains("127.0.0.1:1"), "{stderr}");
+    assert!(stderr.contains("not registered within") && stderr.contains("127.0.0.1:1"), "{stderr}");
 }
 
 #[test]

@@ -32,7 +32,7 @@ use crate::watchdog::{self, Watchdog};
 const BATCH: usize = 256;
 
 /// The session that currently speaks for a worker.
-struct Connected {
+pub(crate) struct Connected {
     session: SessionId,
     epoch: u64,
     down: DownSink,
@@ -52,31 +52,10 @@ pub(crate) struct Engine {
     pub(crate) inbox: mpsc::Receiver<Message>,
     /// For the ledger's writer to answer through.
     pub(crate) outbox: mpsc::WeakSender<Message>,
-    sessions: HashMap<WorkerId, Connected>,
-}
-
-/// The parts an engine is made of, besides its mailbox.
-pub(crate) struct Parts {
-    pub(crate) run_id: RunId,
-    pub(crate) term: u64,
-    pub(crate) liveness: Liveness,
-    pub(crate) ledger: Ledger,
-    pub(crate) heartbeats: HeartbeatEvents,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) emit: Arc<dyn Emit>,
+    pub(crate) sessions: HashMap<WorkerId, Connected>,
 }
 
 impl Engine {
-    pub(crate) fn new(
-        parts: Parts,
-        inbox: mpsc::Receiver<Message>,
-        outbox: mpsc::WeakSender<Message>,
-    ) -> Self {
-        let Parts { run_id, term, liveness, ledger, heartbeats, clock, emit } = parts;
-        let sessions = HashMap::new();
-        Self { run_id, term, liveness, ledger, heartbeats, clock, emit, inbox, outbox, sessions }
-    }
-
     /// Runs until it is stopped or the ledger breaks; then everything submitted is on disk.
     pub(crate) async fn run(mut self) -> Result<(), Arc<StorageError>> {
         let outcome = self.serve().await;

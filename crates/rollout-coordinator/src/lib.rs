@@ -13,6 +13,7 @@ mod mailbox;
 mod sessions;
 mod watchdog;
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use rollout_storage::{StorageError, Store};
 use rollout_transport::{Server, Tls, TransportError};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::engine::{Engine, Parts};
+use crate::engine::Engine;
 use crate::ledger::{Ledger, Standing};
 use crate::liveness::{Liveness, State};
 use crate::mailbox::Message;
@@ -142,7 +143,7 @@ impl Coordinator {
             known_workers,
         };
         emit.emit(now, None, started.into());
-        let parts = Parts {
+        let runner = Engine {
             run_id: meta.run_id,
             term: meta.term,
             liveness,
@@ -150,8 +151,11 @@ impl Coordinator {
             heartbeats: config.events.worker_heartbeat,
             clock: Arc::clone(&clock),
             emit: Arc::clone(&emit),
+            inbox,
+            outbox,
+            sessions: HashMap::new(),
         };
-        let (thread, ended) = spawn(Engine::new(parts, inbox, outbox))?;
+        let (thread, ended) = spawn(runner)?;
         Ok(Self { server, engine, ended, thread, run_id: meta.run_id, clock, emit })
     }
 

@@ -97,21 +97,20 @@ impl Heart {
     pub(crate) async fn run(mut self) -> Result<(), WorkerError> {
         let started = self.boot();
         loop {
-            match self.connect().await {
+            let source = match self.connect().await {
                 Ok(link) => match self.session(link).await? {
                     Next::Done => return Ok(()),
-                    Next::Again => {}
+                    Next::Again => None,
                 },
                 Err(error @ ConnectError::Refused { .. }) => {
                     return Err(WorkerError::Refused(error));
                 }
                 Err(_) if self.leaves_unheard() => return Ok(()),
-                Err(source) => {
-                    let after = self.parts.start_timeout;
-                    if !self.known && self.boot().since(started) >= after {
-                        return Err(WorkerError::Unreachable { after, source });
-                    }
-                }
+                Err(source) => Some(source),
+            };
+            let after = self.parts.start_timeout;
+            if !self.known && self.boot().since(started) >= after {
+                return Err(WorkerError::Unreachable { after, source });
             }
             self.wait(jittered(self.pause)).await;
             self.pause = (self.pause * 2).min(self.link.backoff_max);
@@ -162,7 +161,8 @@ impl Heart {
         }
         let patience = match self.epoch {
             Some(_) => self.link.ack_timeout,
-            None => REGISTRATION_TIMEOUT,
+            None if self.known => REGISTRATION_TIMEOUT,
+            None => REGISTRATION_TIMEOUT.min(self.parts.start_timeout),
         };
         let hearing = timeout(patience, link.down.next());
         let answer = match watching(&mut self.fence, &self.parts.voice, hearing).await {

@@ -50,18 +50,18 @@ pub enum WorkerError {
     /// The worker's own database failed.
     #[error("the worker's database failed")]
     Memory(#[source] Arc<StorageError>),
-    /// No coordinator within the start time-out.
+    /// Not registered within the start time-out.
     #[error(
-        "no coordinator within `start_timeout` ({}): is it running, and is `coordinator` its \
-         address?",
+        "not registered within `start_timeout` ({}): is the coordinator running, and is \
+         `coordinator` its address?",
         humantime::format_duration(*after)
     )]
     Unreachable {
         /// The time-out.
         after: Duration,
-        /// The last attempt's failure.
+        /// Why the last attempt did not connect; nothing when it did, and was not answered.
         #[source]
-        source: ConnectError,
+        source: Option<ConnectError>,
     },
     /// A certificate was refused, by either side.
     #[error("the coordinator and this worker do not accept each other's certificates")]
