@@ -1,5 +1,6 @@
 //! What both boundaries share: a call, its answer or failure, and what a plugin says of itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::error::{Cause, Executed, PluginError};
+use crate::inbox::Inbox;
 use crate::manifest::{Limits, Manifest};
 
 /// What a call brought back.
@@ -25,12 +27,49 @@ pub struct Method {
     pub name: String,
 }
 
+/// One item of a batch.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// Its parameters.
+    pub params: Box<RawValue>,
+    /// The bytes beside them.
+    pub payload: Bytes,
+}
+
+impl Item {
+    /// Its size as limits count it.
+    pub(crate) fn size(&self) -> usize {
+        self.params.get().len().saturating_add(self.payload.len())
+    }
+}
+
 /// A call on its way to a plugin.
 pub(crate) struct Call {
     pub(crate) method: String,
-    pub(crate) params: Box<RawValue>,
-    pub(crate) payload: Bytes,
+    pub(crate) input: Input,
     pub(crate) timeout: Duration,
+    /// Where what comes before the answer goes.
+    pub(crate) inbox: Arc<Inbox>,
+}
+
+/// What a call is about.
+pub(crate) enum Input {
+    One(Item),
+    Batch(Vec<Item>),
+}
+
+impl Input {
+    pub(crate) fn items(&self) -> &[Item] {
+        match self {
+            Self::One(item) => std::slice::from_ref(item),
+            Self::Batch(items) => items,
+        }
+    }
+
+    /// Its size as limits count it.
+    pub(crate) fn size(&self) -> usize {
+        self.items().iter().fold(0, |size, item| size.saturating_add(item.size()))
+    }
 }
 
 /// A call that failed, before it is known to the caller as a [`PluginError`].

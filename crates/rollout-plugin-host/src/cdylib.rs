@@ -184,8 +184,7 @@ impl Library {
     /// Hands a call to the thread and waits for its answer.
     pub(crate) async fn call(&self, call: Call) -> Result<Reply, Failed> {
         let no = |cause| Failed::new(cause, Executed::No);
-        let size = call.params.get().len().saturating_add(call.payload.len());
-        check_size("the call", size, &self.shared.limits).map_err(no)?;
+        check_size("the call", call.input.size(), &self.shared.limits).map_err(no)?;
         if let Some(stuck) = self.shared.stuck() {
             return Err(no(Cause::Wedged { stuck }));
         }

@@ -1,8 +1,8 @@
 //! Runs plugins for a worker, behind one interface for both boundaries: a Rust or C **cdylib** in
 //! the worker's process, or a **sidecar** process in any language.
 //!
-//! [`Manifest::load`] reads what to run, [`Plugin::start`] runs it, [`Plugin::call`] asks it and
-//! [`Plugin::shutdown`] ends it. Calls run side by side and are cancelled by dropping them; calls to
+//! [`Manifest::load`] reads what to run, [`Plugin::start`] runs it, [`Plugin::call`],
+//! [`Plugin::stream`] and [`Plugin::call_batch`] ask it, and [`Plugin::shutdown`] ends it. Calls run side by side and are cancelled by dropping them; calls to
 //! different plugins never wait for each other. Whatever a plugin does ends in a [`PluginError`]
 //! within a stated time.
 //!
@@ -15,14 +15,17 @@ mod call;
 mod cdylib;
 mod error;
 mod event;
+mod inbox;
 mod json;
 mod manifest;
+mod ongoing;
 mod plugin;
 mod sidecar;
 mod supervisor;
 
-pub use call::{Method, Reply};
+pub use call::{Item, Method, Reply};
 pub use error::{Cause, Executed, Exited, PluginError};
 pub use event::{HostConfig, HostEvent, OnEvent, Stream};
 pub use manifest::{CdylibEntry, Entry, Limits, Manifest, Probe, Restart, SidecarEntry};
+pub use ongoing::{Ongoing, Update};
 pub use plugin::{Boundary, Plugin, Probed};

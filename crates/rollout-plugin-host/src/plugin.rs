@@ -1,17 +1,20 @@
 //! The one interface to a plugin, whichever its boundary.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rollout_core::{Clock, PluginId, SystemClock};
 use serde_json::value::RawValue;
 
-use crate::call::{Call, Failed, Method, Reply};
+use crate::call::{Call, Failed, Input, Item, Method, Reply};
 use crate::cdylib::Library;
 use crate::error::{Cause, Executed, PluginError};
 use crate::event::HostConfig;
+use crate::inbox::Inbox;
 use crate::json;
 use crate::manifest::{Entry, Manifest, Probe};
+use crate::ongoing::Ongoing;
 use crate::sidecar::Sidecar;
 
 /// How a plugin is separated from the worker.
@@ -141,7 +144,8 @@ impl Plugin {
 
     /// Calls `method` and waits for the answer: `deadline` long, and never longer than
     /// `limits.call_timeout`. Dropping the future cancels the call. While a sidecar that ended unasked is
-    /// started again, the call waits for it within the same time.
+    /// started again, the call waits for it within the same time. Parts that the plugin sends before
+    /// its answer are dropped.
     ///
     /// # Errors
     /// The plugin's own error, or why there is no answer. With `limits.max_in_flight` calls under
@@ -155,28 +159,70 @@ impl Plugin {
         payload: Bytes,
         deadline: Option<Duration>,
     ) -> Result<Reply, PluginError> {
-        let timeout = deadline.map_or(self.call_timeout, |wanted| wanted.min(self.call_timeout));
-        let done = match self.check_call(method, params) {
-            Err(cause) => Err(Failed::new(cause, Executed::No)),
-            Ok(()) => {
-                let (method, params) = (method.to_owned(), params.to_owned());
-                let call = Call { method, params, payload, timeout };
-                match &self.running {
-                    Running::Cdylib(library) => library.call(call).await,
-                    Running::Sidecar(sidecar) => sidecar.call(call).await,
-                }
-            }
-        };
-        done.map_err(|failed| failed.at(&self.name, method))
+        let item = Item { params: params.to_owned(), payload };
+        let call = self.to_call(method, Input::One(item), Inbox::answer_only(), deadline);
+        self.answer(call).await.map_err(|failed| failed.at(&self.name, method))
     }
 
-    fn check_call(&self, method: &str, params: &RawValue) -> Result<(), Cause> {
-        if !self.methods.iter().any(|known| known.name == method) {
+    /// Calls `method`, as [`call`](Self::call) does, and takes what the plugin sends before its
+    /// answer. A plugin that is more than a few parts ahead waits until they are taken, and keeps no
+    /// other call waiting.
+    pub fn stream(
+        &self,
+        method: &str,
+        params: &RawValue,
+        payload: Bytes,
+        deadline: Option<Duration>,
+    ) -> Ongoing<'_> {
+        let item = Item { params: params.to_owned(), payload };
+        self.ongoing(self.to_call(method, Input::One(item), Inbox::parts(), deadline))
+    }
+
+    /// Calls `method` once for each of the items, in one go: it counts as one call, and has one
+    /// deadline. Each item has a result or an error of its own, which come in any order.
+    pub fn call_batch(
+        &self,
+        method: &str,
+        items: Vec<Item>,
+        deadline: Option<Duration>,
+    ) -> Ongoing<'_> {
+        let inbox = Inbox::batch(items.len());
+        self.ongoing(self.to_call(method, Input::Batch(items), inbox, deadline))
+    }
+
+    fn to_call(
+        &self,
+        method: &str,
+        input: Input,
+        inbox: Inbox,
+        deadline: Option<Duration>,
+    ) -> Call {
+        let timeout = deadline.map_or(self.call_timeout, |wanted| wanted.min(self.call_timeout));
+        Call { method: method.to_owned(), input, timeout, inbox: Arc::new(inbox) }
+    }
+
+    fn ongoing(&self, call: Call) -> Ongoing<'_> {
+        let (method, inbox) = (call.method.clone(), Arc::clone(&call.inbox));
+        Ongoing::new(&self.name, &method, inbox, Box::pin(self.answer(call)))
+    }
+
+    async fn answer(&self, call: Call) -> Result<Reply, Failed> {
+        self.check_call(&call).map_err(|cause| Failed::new(cause, Executed::No))?;
+        match &self.running {
+            Running::Cdylib(library) => library.call(call).await,
+            Running::Sidecar(sidecar) => sidecar.call(call).await,
+        }
+    }
+
+    fn check_call(&self, call: &Call) -> Result<(), Cause> {
+        if !self.methods.iter().any(|known| known.name == call.method) {
             let known = self.methods.iter().map(|method| method.name.clone()).collect();
             return Err(Cause::UnknownMethod { known });
         }
-        json::check_depth(params.get().as_bytes())
-            .map_err(|wrong| Cause::BadParams { message: wrong.to_string() })
+        call.input.items().iter().try_for_each(|item| {
+            json::check_depth(item.params.get().as_bytes())
+                .map_err(|wrong| Cause::BadParams { message: wrong.to_string() })
+        })
     }
 
     /// Ends the plugin within `limits.shutdown_grace`; new calls fail with `closed`. A sidecar is

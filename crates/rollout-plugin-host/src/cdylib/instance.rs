@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::Job;
 use super::load::Functions;
-use crate::call::{Failed, Reply, check_size, clip};
+use crate::call::{Failed, Input, Reply, check_size, clip};
 use crate::error::{Cause, Executed};
 use crate::event::{HostEvent, OnEvent};
 use crate::json;
@@ -67,12 +67,16 @@ impl Instance {
 
     /// Makes one call and waits for it, however long it takes.
     pub(super) fn call(&mut self, id: u64, job: &Job, limits: &Limits) -> Result<Reply, Failed> {
+        let Input::One(item) = &job.call.input else {
+            let cause = Cause::BadParams { message: "libraries take no batches yet".into() };
+            return Err(Failed::new(cause, Executed::No));
+        };
         let call = abi::Call {
             struct_size: size_of::<abi::Call>() as u64,
             call_id: id,
             method: Slice::of(job.call.method.as_bytes()),
-            params: Slice::of(job.call.params.get().as_bytes()),
-            payload: Slice::of(&job.call.payload),
+            params: Slice::of(item.params.get().as_bytes()),
+            payload: Slice::of(&item.payload),
             deadline_mono_ns: job.deadline.0,
             cancelled: &raw const job.ticket.cancelled,
         };

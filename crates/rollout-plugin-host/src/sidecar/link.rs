@@ -41,7 +41,7 @@ impl Link {
     pub(super) async fn run(self, mut stop: watch::Receiver<bool>) -> bool {
         let Self { shared, mut child, stream, outgoing, queue } = self;
         let (from, to) = stream.into_split();
-        let mut reading = pin!(read(&shared, from));
+        let mut reading = pin!(read(&shared, from, &outgoing));
         let mut writing = pin!(write(&shared, queue, to));
         let down = tokio::select! {
             down = &mut reading => down,
@@ -156,6 +156,11 @@ async fn write(shared: &Shared, mut queue: mpsc::Receiver<Outgoing>, to: OwnedWr
                 }
                 Ok(frame)
             }
+            Outgoing::Credit(id, n) => encode(&ToPlugin::Credit { id, n }, Bytes::new()),
+            Outgoing::Pong => {
+                shared.ponged();
+                encode(&ToPlugin::Pong, Bytes::new())
+            }
             Outgoing::Cancel(id) => encode(&ToPlugin::Cancel { id }, Bytes::new()),
             Outgoing::Shutdown => {
                 let grace = shared.limits.shutdown_grace / 2;
@@ -171,7 +176,7 @@ async fn write(shared: &Shared, mut queue: mpsc::Receiver<Outgoing>, to: OwnedWr
 }
 
 /// Reads and passes on what the plugin sends; ends with the reason why it can't any more.
-async fn read(shared: &Shared, from: OwnedReadHalf) -> Down {
+async fn read(shared: &Shared, from: OwnedReadHalf, outgoing: &mpsc::Sender<Outgoing>) -> Down {
     let mut from = BufReader::new(from);
     loop {
         let frame = match Frame::read(&mut from, shared.limits.max_frame).await {
@@ -179,28 +184,45 @@ async fn read(shared: &Shared, from: OwnedReadHalf) -> Down {
             Ok(None) | Err(FrameError::Io(_)) => return Down::HungUp,
             Err(FrameError::TooLarge(got)) => return Down::TooLarge(got),
         };
-        if let Err(message) = dispatch(shared, frame) {
+        if let Err(message) = dispatch(shared, frame, outgoing) {
             return Down::Malformed(message);
         }
     }
 }
 
-fn dispatch(shared: &Shared, Frame { json, tail }: Frame) -> Result<(), String> {
-    let (id, answer) = match FromPlugin::parse(&json)? {
-        FromPlugin::Reply { id, result } => (id, Ok(Reply { result, payload: tail })),
-        FromPlugin::Error { id, error } => (id, Err(failure(error, shared))),
+fn dispatch(
+    shared: &Shared,
+    Frame { json, tail }: Frame,
+    outgoing: &mpsc::Sender<Outgoing>,
+) -> Result<(), String> {
+    match FromPlugin::parse(&json)? {
+        FromPlugin::Reply { id, result } => shared.answer(id, Ok(Reply { result, payload: tail })),
+        FromPlugin::Error { id, error } => shared.answer(id, Err(failure(error, shared))),
+        FromPlugin::Part { id, result } => shared.part(id, Reply { result, payload: tail }),
+        FromPlugin::Item { id, n, result } => {
+            let result = result.map(|result| Reply { result, payload: tail });
+            shared.item(id, n, result.map_err(|error| failure(error, shared)))
+        }
+        FromPlugin::Progress { id } => {
+            shared.progress(id);
+            Ok(())
+        }
         FromPlugin::Log(record) => {
             (shared.on_event)(record.event(&shared.name));
-            return Ok(());
+            Ok(())
         }
+        FromPlugin::Ping => {
+            if shared.pinged() {
+                // There is room for it: one is queued at a time.
+                let _ = outgoing.try_send(Outgoing::Pong);
+            }
+            Ok(())
+        }
+        FromPlugin::Pong => Ok(()),
         FromPlugin::Ready(_) | FromPlugin::Refuse { .. } => {
-            return Err("`ready` and `refuse` come once, as the first message".into());
+            Err("`ready` and `refuse` come once, as the first message".into())
         }
-    };
-    if shared.answer(id, answer) {
-        return Ok(());
     }
-    Err(format!("an answer to call {id}, which is not under way"))
 }
 
 fn failure(error: super::wire::Error, shared: &Shared) -> Failed {

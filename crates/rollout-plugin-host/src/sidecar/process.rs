@@ -1,6 +1,6 @@
 //! One process of a sidecar: the calls it has, and what ends them all.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,12 +10,13 @@ use rollout_process::{Handle, Signal, Watched};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::calls::{Answer, Calls, GivenUp};
+use super::calls::{Answer, Calls, GivenUp, Kind};
 use super::frame::Frame;
-use super::wire::ToPlugin;
-use crate::call::{Call, Failed, Reply, check_size};
+use super::wire::{self, ToPlugin};
+use crate::call::{Call, Failed, Input, Item, Reply, check_size};
 use crate::error::{Cause, Executed, Exited};
 use crate::event::OnEvent;
+use crate::inbox::Inbox;
 use crate::manifest::Limits;
 
 /// A process that has become ready. The task that keeps the sidecar going owns the process itself.
@@ -41,7 +42,9 @@ impl From<Failed> for Unanswered {
 pub(super) enum Outgoing {
     /// Sent only if it is still wanted when its turn comes.
     Call(u64, Frame),
+    Credit(u64, usize),
     Cancel(u64),
+    Pong,
     Shutdown,
 }
 
@@ -55,11 +58,20 @@ pub(super) struct Shared {
     next_id: AtomicU64,
     /// Told when the plugin has a call that was given up.
     pub(super) given_up: Notify,
+    /// Whether an answer to a ping is queued: one is enough.
+    pong_queued: AtomicBool,
     state: Mutex<State>,
 }
 
+/// What waits for a call's answer.
+pub(super) struct Waiter {
+    answer: oneshot::Sender<Result<Reply, Failed>>,
+    /// For what comes before it.
+    inbox: Arc<Inbox>,
+}
+
 pub(super) struct State {
-    pub(super) calls: Calls<oneshot::Sender<Result<Reply, Failed>>>,
+    pub(super) calls: Calls<Waiter>,
     /// Whether the plugin has answered a call, however it did.
     pub(super) answered: bool,
     /// Whether the plugin answers no more.
@@ -122,6 +134,7 @@ impl Shared {
             trial,
             next_id: AtomicU64::new(1),
             given_up: Notify::new(),
+            pong_queued: AtomicBool::new(false),
             state: Mutex::new(State { calls: Calls::new(places), answered: false, down: false }),
         }
     }
@@ -130,11 +143,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(
-        &self,
-        id: u64,
-        waiter: oneshot::Sender<Result<Reply, Failed>>,
-    ) -> Result<(), Unanswered> {
+    fn open(&self, id: u64, waiter: Waiter, kind: Kind) -> Result<(), Unanswered> {
         let mut state = self.state();
         if state.down {
             return Err(Unanswered::NotSent);
@@ -143,31 +152,105 @@ impl Shared {
         if self.trial && !state.answered && !state.calls.is_empty() {
             return Err(no(Cause::breaker_open(SystemClock.now())));
         }
-        if state.calls.open(id, waiter) {
+        if state.calls.open(id, waiter, kind) {
             Ok(())
         } else {
             Err(no(Cause::Overloaded { limit: state.calls.limit() }))
         }
     }
 
-    /// Passes an answer on; false if no call was waiting for one.
-    pub(super) fn answer(&self, id: u64, answer: Result<Reply, Failed>) -> bool {
+    /// Passes an answer on.
+    ///
+    /// # Errors
+    /// When no call was waiting for it, or it ends a batch too early.
+    pub(super) fn answer(&self, id: u64, answer: Result<Reply, Failed>) -> Result<(), String> {
         let mut state = self.state();
         if state.down {
-            return true;
+            return Ok(());
         }
         let whom = state.calls.answer(id);
         state.answered |= !matches!(whom, Answer::Unknown);
         drop(state);
         match whom {
-            Answer::To(waiter) => {
+            Answer::To(Waiter { answer: tell, inbox }) => {
+                let missing = if answer.is_ok() { inbox.missing() } else { 0 };
+                if missing > 0 {
+                    let message = format!("an end of batch {id} with {missing} items unanswered");
+                    let cause = Cause::Malformed { message: message.clone() };
+                    let _ = tell.send(Err(Failed::new(cause, Executed::Maybe)));
+                    return Err(message);
+                }
                 // Who gave up a moment ago is not there any more.
-                let _ = waiter.send(answer);
-                true
+                let _ = tell.send(answer);
+                Ok(())
             }
+            Answer::Late => Ok(()),
+            Answer::Unknown => Err(format!("an answer to call {id}, which is not under way")),
+        }
+    }
+
+    /// Passes a part on.
+    ///
+    /// # Errors
+    /// When it belongs to no call, or the call has no credit for it.
+    pub(super) fn part(&self, id: u64, part: Reply) -> Result<(), String> {
+        let mut state = self.state();
+        if state.down {
+            return Ok(());
+        }
+        match state.calls.part(id) {
+            Answer::To(waiter) => waiter.inbox.part(part),
+            Answer::Late => {}
+            Answer::Unknown => {
+                return Err(format!(
+                    "a part for call {id}, which is not under way or has no credit"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes an item's result on.
+    ///
+    /// # Errors
+    /// When there is no such batch or item, or it has had its result.
+    pub(super) fn item(
+        &self,
+        id: u64,
+        n: usize,
+        result: Result<Reply, Failed>,
+    ) -> Result<(), String> {
+        let state = self.state();
+        if state.down {
+            return Ok(());
+        }
+        let fits = match state.calls.item(id) {
+            Answer::To(waiter) => waiter.inbox.item(n, result),
             Answer::Late => true,
             Answer::Unknown => false,
+        };
+        if fits {
+            Ok(())
+        } else {
+            Err(format!("a result for item {n} of batch {id}, which has none to come"))
         }
+    }
+
+    /// The plugin is not stuck in a call. One that has just been answered needs no such sign.
+    pub(super) fn progress(&self, id: u64) {
+        if let Answer::To(waiter) = self.state().calls.sent(id) {
+            waiter.inbox.progress();
+        }
+    }
+
+    /// Whether a pong is to be queued, because none is.
+    pub(super) fn pinged(&self) -> bool {
+        !self.pong_queued.swap(true, Ordering::Relaxed)
+    }
+
+    /// The queued pong is on its way.
+    pub(super) fn ponged(&self) {
+        self.pong_queued.store(false, Ordering::Relaxed);
     }
 
     /// Fails all calls that the plugin has had; those it has not may go to the next process.
@@ -179,7 +262,7 @@ impl Shared {
         for (waiter, sent) in waiting {
             if sent {
                 let cause = down.cause(&self.limits);
-                let _ = waiter.send(Err(Failed::new(cause, Executed::Maybe)));
+                let _ = waiter.answer.send(Err(Failed::new(cause, Executed::Maybe)));
             }
         }
     }
@@ -211,23 +294,28 @@ impl Drop for Waiting<'_> {
 }
 
 impl Process {
-    /// Sends a call and waits for its answer.
+    /// Sends a call and waits for its answer; gives credit as its caller takes parts.
     pub(super) async fn call(&self, call: &Call, deadline: Instant) -> Result<Reply, Unanswered> {
-        let Call { method, params, payload, timeout: limit } = call;
-        let no = |cause| Failed::new(cause, Executed::No);
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-        let message = ToPlugin::Call { id, method, params, timeout_ms };
-        let frame = encode(&message, payload.clone()).map_err(no)?;
-        check_size("the call", frame.size(), &self.shared.limits).map_err(no)?;
-        let (waiter, mut answer) = oneshot::channel();
-        self.shared.open(id, waiter)?;
+        let frame = self.frame(id, call, deadline)?;
+        let kind = match call.input {
+            Input::One(_) => Kind::ONE,
+            Input::Batch(_) => Kind::Batch,
+        };
+        let (tell, mut answer) = oneshot::channel();
+        self.shared.open(id, Waiter { answer: tell, inbox: Arc::clone(&call.inbox) }, kind)?;
         let waiting = Waiting { process: self, id };
         // Fails only with the task gone, which then has ended the call.
         let _ = self.outgoing.try_send(Outgoing::Call(id, frame));
-        if let Ok(answer) = timeout_at(deadline, &mut answer).await {
-            return Ok(answer.map_err(|_| Unanswered::NotSent)??);
+        loop {
+            tokio::select! {
+                biased;
+                answered = timeout_at(deadline, &mut answer) => match answered {
+                    Ok(answer) => return Ok(answer.map_err(|_| Unanswered::NotSent)??),
+                    Err(_) => break,
+                },
+                parts = call.inbox.credit_due() => self.give_credit(id, parts),
+            }
         }
         let executed = match waiting.give_up() {
             GivenUp::Unsent => Executed::No,
@@ -237,7 +325,31 @@ impl Process {
                 Err(_) => Executed::Maybe,
             },
         };
-        Err(Failed::new(Cause::Deadline { limit: *limit }, executed).into())
+        Err(Failed::new(Cause::Deadline { limit: call.timeout }, executed).into())
+    }
+
+    fn frame(&self, id: u64, call: &Call, deadline: Instant) -> Result<Frame, Failed> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        let method = &call.method;
+        let (message, tail) = match &call.input {
+            Input::One(Item { params, payload }) => {
+                (ToPlugin::Call { id, method, params, timeout_ms }, payload.clone())
+            }
+            Input::Batch(items) => wire::batch(id, method, items, timeout_ms),
+        };
+        let checked = encode(&message, tail).and_then(|frame| {
+            check_size("the call", frame.size(), &self.shared.limits)?;
+            Ok(frame)
+        });
+        checked.map_err(|cause| Failed::new(cause, Executed::No))
+    }
+
+    fn give_credit(&self, id: u64, parts: usize) {
+        if self.shared.state().calls.give_credit(id, parts) {
+            // There is room for it: a plugin with credit to come has been sent all before that.
+            let _ = self.outgoing.try_send(Outgoing::Credit(id, parts));
+        }
     }
 }
 

@@ -2,12 +2,18 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use nix::unistd::Uid;
 use tokio::net::{UnixListener, UnixStream};
+
+/// How a directory begins that was made for one socket.
+const OWN_DIR: &str = "rollout-";
+/// What is older was left by a worker that was killed while its sidecar started.
+const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A socket that listens. Dropping it removes it.
 pub(super) struct Socket {
@@ -21,13 +27,15 @@ impl Socket {
     /// Listens in `dir`, or where a socket's address has room for the path.
     pub(super) fn listen(dir: &Path) -> io::Result<Self> {
         private_dir(dir)?;
+        sweep(dir);
         let name = format!("{:012x}", rand::random::<u64>() >> 16);
         // The sidecar has a working directory of its own.
         let path = std::path::absolute(dir)?.join(&name);
         if SocketAddr::from_pathname(&path).is_ok() {
             return Self::bind(path, None);
         }
-        let own = std::env::temp_dir().join(format!("rollout-{name}"));
+        sweep(&std::env::temp_dir());
+        let own = std::env::temp_dir().join(format!("{OWN_DIR}{name}"));
         DirBuilder::new().mode(0o700).create(&own)?;
         Self::bind(own.join(&name), Some(own))
     }
@@ -64,6 +72,30 @@ impl Drop for Socket {
     }
 }
 
+/// Removes what earlier workers of this user have left. What can't be removed does no harm.
+fn sweep(dir: &Path) {
+    let now = SystemTime::now();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let Some((name, found)) = name.to_str().zip(entry.metadata().ok()) else { continue };
+        let age = found.modified().ok().and_then(|at| now.duration_since(at).ok());
+        if found.uid() != Uid::effective().as_raw() || age.is_none_or(|age| age < STALE) {
+            continue;
+        }
+        if found.file_type().is_socket() && is_name(name) {
+            let _ = fs::remove_file(path);
+        } else if let Some(name) = name.strip_prefix(OWN_DIR).filter(|name| is_name(name)) {
+            let _ = fs::remove_file(path.join(name));
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
+/// Whether a socket of ours has such a name.
+fn is_name(name: &str) -> bool {
+    name.len() == 12 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Makes the directory for sockets and private copies, or checks the one that is there.
 pub(crate) fn private_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
@@ -78,6 +110,10 @@ pub(crate) fn private_dir(dir: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use nix::fcntl::AT_FDCWD;
+    use nix::sys::stat::{UtimensatFlags, utimensat};
+    use nix::sys::time::TimeSpec;
+
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -107,6 +143,31 @@ mod tests {
         socket.accept().await.unwrap();
         drop(connected);
         assert!(!own.exists());
+    }
+
+    fn make_old(path: &Path) {
+        let old = SystemTime::now() - STALE - Duration::from_secs(60);
+        let since = old.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let at = TimeSpec::from_duration(since);
+        utimensat(AT_FDCWD, path, &at, &at, UtimensatFlags::NoFollowSymlink).unwrap();
+    }
+
+    #[test]
+    fn what_killed_workers_left_is_swept_and_nothing_else() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = base.path();
+        let bind = |path: &Path| drop(std::os::unix::net::UnixListener::bind(path).unwrap());
+        let (left, fresh) = (dir.join("00112233aabb"), dir.join("00112233aabc"));
+        let (another, file) = (dir.join("another"), dir.join("00112233aabd"));
+        let own = dir.join("rollout-00112233aabe");
+        [&left, &fresh, &another].into_iter().for_each(|path| bind(path));
+        fs::write(&file, "").unwrap();
+        fs::create_dir(&own).unwrap();
+        bind(&own.join("00112233aabe"));
+        [&left, &another, &file, &own].into_iter().for_each(|path| make_old(path));
+        sweep(dir);
+        assert_eq!((left.exists(), own.exists()), (false, false));
+        assert_eq!((fresh.exists(), another.exists(), file.exists()), (true, true, true));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::calls::QUEUED;
 use super::frame::{Frame, FrameError};
 use super::link::{LAST_WORDS, Link};
 use super::process::{Child, Process, Shared, encode, too_large_answer};
@@ -23,6 +24,7 @@ use super::wire::{FromPlugin, HelloLimits, PROTO, Ready, ToPlugin};
 use crate::call::{Confirmed, Method};
 use crate::error::{Cause, Exited};
 use crate::event::{HostConfig, HostEvent, OnEvent};
+use crate::inbox::WINDOW;
 use crate::manifest::{Limits, Manifest, SidecarEntry};
 
 /// A sidecar's output is read by the line, and this much of a line is kept.
@@ -88,8 +90,8 @@ impl<'a> Starting<'a> {
         let limits = manifest.limits.clone();
         let places = limits.max_in_flight.min(ready.max_in_flight.unwrap_or(usize::MAX)).max(1);
         let shared = Arc::new(Shared::new(name, limits, &host.on_event, places, trial));
-        // A call and its cancellation for each place, and the shutdown: more never wait.
-        let (outgoing, queue) = mpsc::channel(2 * places + 1);
+        // More never wait: those of each place, a pong and the shutdown.
+        let (outgoing, queue) = mpsc::channel(QUEUED * places + 2);
         let process = Process { shared: Arc::clone(&shared), outgoing: outgoing.clone() };
         Ok((process, Link { shared, child, stream, outgoing, queue }, ready.methods))
     }
@@ -195,7 +197,11 @@ async fn handshake(
         proto: [PROTO, PROTO],
         plugin: &manifest.name,
         config: &manifest.config,
-        limits: HelloLimits { max_frame: limits.max_frame, max_in_flight: limits.max_in_flight },
+        limits: HelloLimits {
+            max_frame: limits.max_frame,
+            max_in_flight: limits.max_in_flight,
+            part_window: WINDOW,
+        },
     };
     let hello = encode(&hello, Bytes::new())?;
     let mut stream = socket.accept().await.map_err(|error| cannot("its socket failed", error))?;
@@ -213,7 +219,8 @@ async fn handshake(
             }
             FromPlugin::Refuse { message } => return Err(Cause::Refused { message }),
             FromPlugin::Log(record) => on_event(record.event(name)),
-            FromPlugin::Reply { .. } | FromPlugin::Error { .. } => {
+            FromPlugin::Pong => {}
+            _ => {
                 let message = "an answer before it was ready".into();
                 return Err(Cause::Malformed { message });
             }

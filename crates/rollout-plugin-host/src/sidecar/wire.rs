@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::frame::Frame;
-use crate::call::{Method, clip};
+use crate::call::{Item, Method, clip};
 use crate::event::HostEvent;
 use crate::json;
 
@@ -33,12 +33,38 @@ pub(super) enum ToPlugin<'a> {
         params: &'a RawValue,
         timeout_ms: u64,
     },
+    Batch {
+        id: u64,
+        method: &'a str,
+        items: Vec<BatchItem<'a>>,
+        timeout_ms: u64,
+    },
+    /// So many more parts may be sent.
+    Credit {
+        id: u64,
+        n: usize,
+    },
     Cancel {
         id: u64,
     },
+    Pong,
     Shutdown {
         grace_ms: u64,
     },
+}
+
+/// One item of a batch.
+#[derive(Serialize)]
+pub(super) struct BatchItem<'a> {
+    n: usize,
+    params: &'a RawValue,
+    /// Its share of the frame's tail, in bytes.
+    #[serde(skip_serializing_if = "is_zero")]
+    tail: usize,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// The limits that a sidecar should know.
@@ -46,6 +72,24 @@ pub(super) enum ToPlugin<'a> {
 pub(super) struct HelloLimits {
     pub(super) max_frame: usize,
     pub(super) max_in_flight: usize,
+    /// How many parts a call may send before it is given credit.
+    pub(super) part_window: usize,
+}
+
+/// A batch's message and its tail, in which the items' payloads lie one after the other.
+pub(super) fn batch<'a>(
+    id: u64,
+    method: &'a str,
+    items: &'a [Item],
+    timeout_ms: u64,
+) -> (ToPlugin<'a>, Bytes) {
+    let payloads: Vec<&[u8]> = items.iter().map(|item| &item.payload[..]).collect();
+    let tail = payloads.concat().into();
+    let numbered = items.iter().enumerate();
+    let items = numbered
+        .map(|(n, item)| BatchItem { n, params: &item.params, tail: item.payload.len() })
+        .collect();
+    (ToPlugin::Batch { id, method, items, timeout_ms }, tail)
 }
 
 impl ToPlugin<'_> {
@@ -62,17 +106,29 @@ pub(super) enum FromPlugin {
     Refuse { message: String },
     Reply { id: u64, result: Box<RawValue> },
     Error { id: u64, error: Error },
+    Part { id: u64, result: Box<RawValue> },
+    Item { id: u64, n: usize, result: Result<Box<RawValue>, Error> },
+    Progress { id: u64 },
     Log(Log),
+    Ping,
+    Pong,
 }
 
 /// An error as the plugin words it.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
 pub(super) struct Error {
     pub(super) code: String,
     pub(super) message: String,
     pub(super) traceback: Option<String>,
     /// With `too_large`: the size of the answer that was not sent.
     pub(super) got: Option<u64>,
+}
+
+impl Error {
+    fn clipped(self) -> Self {
+        let (message, traceback) = (clip(self.message), self.traceback.map(clip));
+        Self { message, traceback, ..self }
+    }
 }
 
 /// A log record.
@@ -116,7 +172,7 @@ impl FromPlugin {
             .map_err(|error| format!("what it sent is no message: {error}"))?;
         let t = line.t.clone();
         line.sort().ok_or_else(|| match t.as_str() {
-            "ready" | "refuse" | "reply" | "error" | "log" => {
+            "ready" | "refuse" | "reply" | "error" | "part" | "item" | "progress" | "log" => {
                 format!("a `{t}` message lacks one of its keys")
             }
             _ => format!("a message of the unknown kind `{t:.40}`"),
@@ -136,6 +192,8 @@ struct Line {
     message: Option<String>,
     traceback: Option<String>,
     got: Option<u64>,
+    n: Option<usize>,
+    error: Option<Error>,
     level: Option<Level>,
     target: Option<String>,
     proto: Option<u32>,
@@ -164,15 +222,19 @@ impl Line {
             }),
             "refuse" => FromPlugin::Refuse { message: clip(self.message?) },
             "reply" => FromPlugin::Reply { id: self.id?, result: self.result },
-            "error" => FromPlugin::Error {
-                id: self.id?,
-                error: Error {
-                    code: self.code?,
-                    message: clip(self.message?),
-                    traceback: self.traceback.map(clip),
-                    got: self.got,
-                },
-            },
+            "error" => {
+                let (code, message) = (self.code?, self.message?);
+                let error = Error { code, message, traceback: self.traceback, got: self.got };
+                FromPlugin::Error { id: self.id?, error: error.clipped() }
+            }
+            "part" => FromPlugin::Part { id: self.id?, result: self.result },
+            "item" => {
+                let result = self.error.map_or(Ok(self.result), |error| Err(error.clipped()));
+                FromPlugin::Item { id: self.id?, n: self.n?, result }
+            }
+            "progress" => FromPlugin::Progress { id: self.id? },
+            "ping" => FromPlugin::Ping,
+            "pong" => FromPlugin::Pong,
             "log" => FromPlugin::Log(Log {
                 level: self.level?,
                 target: clip(self.target?),
@@ -237,6 +299,41 @@ mod tests {
             r#"{"t":"call","id":7,"method":"echo","params":[1],"timeout_ms":5000}"#
         );
         assert_eq!(&frame.tail[..], b"tail");
+    }
+
+    #[test]
+    fn a_batch_is_written_with_the_payloads_one_after_the_other() {
+        let item = |n: u8, payload: &'static [u8]| Item {
+            params: serde_json::value::to_raw_value(&n).unwrap(),
+            payload: Bytes::from_static(payload),
+        };
+        let items = [item(7, b"abc"), item(8, b""), item(9, b"d")];
+        let (message, tail) = batch(3, "m", &items, 10);
+        let frame = message.frame(tail).unwrap();
+        assert_eq!(
+            str::from_utf8(&frame.json).unwrap(),
+            r#"{"t":"batch","id":3,"method":"m","items":[{"n":0,"params":7,"tail":3},{"n":1,"params":8},{"n":2,"params":9,"tail":1}],"timeout_ms":10}"#
+        );
+        assert_eq!(&frame.tail[..], b"abcd");
+    }
+
+    #[test]
+    fn an_item_has_a_result_or_an_error() {
+        let item = |text: &str| match FromPlugin::parse(text.as_bytes()).unwrap() {
+            FromPlugin::Item { id: 3, n: 1, result } => result,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(item(r#"{"t":"item","id":3,"n":1,"result":[2]}"#).unwrap().get(), "[2]");
+        let error = r#"{"t":"item","id":3,"n":1,"error":{"code":"user","message":"no"}}"#;
+        assert_eq!(item(error).unwrap_err().message, "no");
+        for bad in [
+            r#"{"t":"item","id":3,"result":1}"#,
+            r#"{"t":"item","id":3,"n":1,"error":{"code":"user"}}"#,
+            r#"{"t":"part","result":1}"#,
+            r#"{"t":"progress"}"#,
+        ] {
+            assert!(FromPlugin::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     proptest! {

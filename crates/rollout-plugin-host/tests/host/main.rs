@@ -8,4 +8,5 @@ mod panics;
 mod python;
 mod raw;
 mod sidecar;
+mod streams;
 mod supervision;

@@ -170,7 +170,7 @@ async fn breaking_the_protocol_fails_the_calls_under_way_and_stops_the_sidecar()
             "malformed",
             "no message",
         ),
-        ("send(s, {'t': 'part', 'id': call['id']})", "malformed", "unknown kind `part`"),
+        ("send(s, {'t': 'parts', 'id': call['id']})", "malformed", "unknown kind `parts`"),
         ("send(s, {'t': 'ready'})", "malformed", "lacks"),
         (
             "s.sendall(b'\\xff' * 8)",
