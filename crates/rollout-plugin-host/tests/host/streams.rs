@@ -202,7 +202,6 @@ async fn a_batchs_items_come_as_they_are_ready_with_their_own_bytes_and_errors()
 
 #[tokio::test]
 async fn a_batch_that_is_answered_wrongly_is_an_offence() {
-    let bench = Bench::new();
     for (wrong, words) in [
         ("item(0, result=1); item(0, result=1)", "item 0 of batch 1"),
         ("item(2, result=1)", "item 2 of batch 1"),
@@ -210,6 +209,7 @@ async fn a_batch_that_is_answered_wrongly_is_an_offence() {
         ("send(s, {\"t\": \"part\", \"id\": id, \"result\": 1})", "a part for call 1"),
         ("id += 1; item(0, result=1)", "item 0 of batch 2"),
     ] {
+        let bench = Bench::new();
         let plugin = start(&bench, &on_batch(wrong), "").await.unwrap();
         let mut ongoing = batch(&plugin, 2);
         let error = loop {
