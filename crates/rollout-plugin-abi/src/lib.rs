@@ -9,8 +9,8 @@
 //! # Rules
 //!
 //! - Only fixed-width integers, pointers and function pointers cross the line: no `bool`, no `enum`.
-//!   Function pointers are `Option` here because that is how Rust spells C's nullable pointer; none
-//!   of this version's may be null.
+//!   Function pointers are `Option` here because that is how Rust spells C's nullable pointer; only
+//!   [`call_batch`](RolloutPlugin::call_batch) may be null.
 //! - [`ABI_MAJOR`] must match. Within a major version fields are only appended, and a field is read
 //!   only if its struct's `struct_size` covers it.
 //! - A [`Slice`] is borrowed until the call it came with returns. A [`Buf`] is owned by its receiver,
@@ -18,8 +18,11 @@
 //!   `Buf` before it passes its address, and releases it whatever the code returned.
 //! - All functions return one of the codes below ([`OK`] to [`PANIC`]). Nothing unwinds across the
 //!   line. Texts are UTF-8, values JSON.
-//! - An instance is created, called, shut down and destroyed on one thread, one call at a time.
-//! - The memory of a [`Call`] lives until the call returns, even if nobody waits for it any more.
+//! - An instance is created, called, shut down and destroyed on one thread, one call at a time. With
+//!   [`THREAD_SAFE`] its calls come on several threads, several at a time, all of them between
+//!   `create` and `shutdown`.
+//! - The memory of a [`Call`] or a [`Sink`] lives until the call returns, even if nobody waits for
+//!   it any more.
 //!   [`Host`] lives until `destroy` has returned; its functions may be called from any thread.
 
 use core::ffi::{CStr, c_void};
@@ -32,7 +35,10 @@ pub const MAGIC: u64 = u64::from_be_bytes(*b"rolloutp");
 /// The version that must match.
 pub const ABI_MAJOR: u16 = 1;
 /// Grows when fields are appended.
-pub const ABI_MINOR: u16 = 0;
+pub const ABI_MINOR: u16 = 1;
+
+/// A flag of [`RolloutPlugin::flags`]: an instance may be called from several threads at a time.
+pub const THREAD_SAFE: u64 = 1;
 
 /// Done.
 pub const OK: i32 = 0;
@@ -166,6 +172,22 @@ pub struct Host {
     pub ctx: *mut c_void,
     /// Logs a message.
     pub log: Option<LogFn>,
+    /// Says that a call is not stuck. Since 1.1.
+    pub progress: Option<ProgressFn>,
+    /// Sends a part of what a call brings back, before its reply. Since 1.1.
+    pub part: Option<PartFn>,
+}
+
+/// Where the answers to a batch go.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Sink {
+    /// The size of this struct, in bytes.
+    pub struct_size: u64,
+    /// The first argument of the function below.
+    pub ctx: *mut c_void,
+    /// Answers one item.
+    pub item: Option<ItemFn>,
 }
 
 /// A plugin's descriptor.
@@ -180,7 +202,7 @@ pub struct RolloutPlugin {
     pub abi_minor: u16,
     /// The size of this struct as the plugin knows it, in bytes.
     pub struct_size: u32,
-    /// No flag is defined in this version: 0. A host ignores flags that it does not know.
+    /// [`THREAD_SAFE`], or 0. A host ignores flags that it does not know.
     pub flags: u64,
     /// The plugin's name, as its manifest has it.
     pub name: Slice,
@@ -196,6 +218,14 @@ pub struct RolloutPlugin {
     pub shutdown: Option<ShutdownFn>,
     /// Frees the instance. Always the last call with it.
     pub destroy: Option<DestroyFn>,
+    /// Answers several calls at once. Optional; without it they are made one after the other. Since
+    /// 1.1.
+    pub call_batch: Option<CallBatchFn>,
+}
+
+impl RolloutPlugin {
+    /// The size of version 1.0, which ends before `call_batch`.
+    pub const SIZE_1_0: usize = core::mem::offset_of!(Self, call_batch);
 }
 
 /// From the host and the manifest's `[config]` (JSON): where to put the instance, which may be null,
@@ -210,6 +240,22 @@ pub type ShutdownFn = unsafe extern "C" fn(*mut c_void, u64, *mut Buf) -> i32;
 pub type DestroyFn = unsafe extern "C" fn(*mut c_void);
 /// With the context, a level, a target and a message.
 pub type LogFn = unsafe extern "C" fn(*mut c_void, u32, Slice, Slice);
+/// With the instance, pointers to so many calls, their number, and where the answers go. All calls
+/// are of one method and share a deadline. Returns [`OK`] when every item has had its answer; else
+/// the code stands for those that have had none.
+pub type CallBatchFn =
+    unsafe extern "C" fn(*mut c_void, *const *const Call, u64, *const Sink) -> i32;
+/// With the sink's context, the place of a call in the batch, a code, and what a [`Reply`] holds.
+/// Always takes both buffers, from any thread. Returns [`OK`]; [`CANCELLED`] when nobody waits for
+/// the batch any more; [`BAD_PARAMS`] when there is no such item, or it has had its answer.
+pub type ItemFn = unsafe extern "C" fn(*mut c_void, u64, i32, Buf, Buf) -> i32;
+/// With the context and the call's id. From any thread while the call lasts.
+pub type ProgressFn = unsafe extern "C" fn(*mut c_void, u64);
+/// With the context, the call's id, and a result as JSON with the bytes beside it. Always takes both
+/// buffers, from any thread while the call lasts, and waits while its caller is too far behind.
+/// Returns [`OK`]; [`CANCELLED`] when nobody waits for the call any more, or it is not under way;
+/// [`BAD_PARAMS`] when the result is not JSON or the part is larger than the host takes.
+pub type PartFn = unsafe extern "C" fn(*mut c_void, u64, Buf, Buf) -> i32;
 /// With a buffer: frees what it holds.
 pub type ReleaseFn = unsafe extern "C" fn(*mut Buf);
 
@@ -233,8 +279,9 @@ mod tests {
         assert_eq!(size_of::<Buf>(), 32);
         assert_eq!(size_of::<Reply>(), 72);
         assert_eq!(size_of::<Call>(), 80);
-        assert_eq!(size_of::<Host>(), 24);
-        assert_eq!(size_of::<RolloutPlugin>(), 104);
+        assert_eq!(size_of::<Host>(), 40);
+        assert_eq!(size_of::<Sink>(), 24);
+        assert_eq!((RolloutPlugin::SIZE_1_0, size_of::<RolloutPlugin>()), (104, 112));
         assert_eq!(offset_of!(RolloutPlugin, struct_size), 12);
         assert_eq!(offset_of!(RolloutPlugin, methods_json), 56);
         assert_eq!(offset_of!(RolloutPlugin, destroy), 96);

@@ -38,10 +38,11 @@ fn layouts() -> Vec<String> {
         Buf { ptr, len, owner, release }
         Reply { struct_size, result, payload }
         Call { struct_size, call_id, method, params, payload, deadline_mono_ns, cancelled }
-        Host { struct_size, ctx, log }
+        Host { struct_size, ctx, log, progress, part }
+        Sink { struct_size, ctx, item }
         RolloutPlugin {
             magic, abi_major, abi_minor, struct_size, flags, name, version, methods_json, create,
-            call, shutdown, destroy
+            call, shutdown, destroy, call_batch
         }
     }
 }
@@ -55,7 +56,7 @@ fn constants() -> Vec<(&'static str, u64, String)> {
         };
     }
     let numbers = table!("ROLLOUT_": abi {
-        MAGIC, ABI_MAJOR, ABI_MINOR, OK, USER_ERROR, BAD_PARAMS, UNKNOWN_METHOD, CANCELLED, DEADLINE,
+        MAGIC, ABI_MAJOR, ABI_MINOR, THREAD_SAFE, OK, USER_ERROR, BAD_PARAMS, UNKNOWN_METHOD, CANCELLED, DEADLINE,
         BUSY, PANIC
     });
     let levels = table!("ROLLOUT_LEVEL_": level { TRACE, DEBUG, INFO, WARN, ERROR });

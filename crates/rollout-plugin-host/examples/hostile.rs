@@ -61,6 +61,11 @@ impl Plugin for Hostile {
         Method::new("sleep", "sleeps for so many milliseconds, whatever happens"),
         Method::new("wait", "waits until it is cancelled, and logs that"),
         Method::new("large", "a payload of so many bytes"),
+        Method::new("parts", "so many parts, each with as many bytes as its number"),
+        Method::new("endless", "parts until nobody wants them, and logs that"),
+        Method::new("heavy", "a part of so many bytes"),
+        Method::new("progress", "twice the sign that it is not stuck"),
+        Method::new("panic_if", "panics if the params say so"),
         Method::new("forgotten", "is in the list and nowhere else"),
     ];
 
@@ -87,6 +92,35 @@ impl Plugin for Hostile {
                 }
                 self.host.log(Level::Warn, "hostile::wait", "cancelled");
                 Err(Error::cancelled())
+            }
+            "parts" => {
+                let count: usize = call.params()?;
+                for n in 0..count {
+                    call.part(Reply::new(&n)?.with_payload(vec![7; n]))?;
+                }
+                Reply::new(&count)
+            }
+            "endless" => {
+                while call.part(Reply::new("on")?).is_ok() {}
+                self.host.log(Level::Warn, "hostile::endless", "cancelled");
+                Err(Error::cancelled())
+            }
+            "heavy" => {
+                call.part(Reply::new(&())?.with_payload(vec![7; call.params()?]))?;
+                Reply::new(&())
+            }
+            "progress" => {
+                call.progress();
+                call.progress();
+                call.part(Reply::new(&1)?)?;
+                call.progress();
+                Reply::new(&())
+            }
+            "panic_if" => {
+                if call.params()? {
+                    panic!("on purpose");
+                }
+                Reply::new(&false)
             }
             "large" => Ok(Reply::new(&())?.with_payload(vec![7; call.params()?])),
             _ => Err(call.unknown_method()),

@@ -1,35 +1,43 @@
-//! Libraries in the worker's process: the async side, which hands calls to the plugin's own thread
+//! Libraries in the worker's process: the async side, which hands calls to the plugin's own threads
 //! and keeps their deadlines.
 
+mod callbacks;
 mod executor;
 mod instance;
 mod load;
+mod occupants;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rollout_core::{Clock, Mono, SystemClock};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::call::{Call, Failed, Method, Reply, check_size};
+use self::occupants::Occupants;
+use crate::call::{Call, Failed, Input, Method, Reply, check_size};
 use crate::error::{Cause, Executed};
-use crate::event::{HostConfig, HostEvent, OnEvent};
+use crate::event::{HostConfig, OnEvent};
+use crate::inbox::Inbox;
 use crate::manifest::{CdylibEntry, Limits, Manifest};
 
 /// A library that is loaded and has an instance.
 pub(crate) struct Library {
-    commands: mpsc::Sender<Command>,
+    /// None once it is shut down, so that the threads end when they have emptied the queue.
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
     shared: Arc<Shared>,
     in_flight: Arc<Semaphore>,
     /// Taken by the first shutdown.
     thread: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+    /// Reports calls that do not return.
+    _watch: JoinSet<()>,
 }
 
-/// What the executor thread is made of.
+/// What the executor is made of.
 struct Setup {
     manifest: Manifest,
     entry: CdylibEntry,
@@ -43,15 +51,9 @@ struct Ready {
     digest: String,
 }
 
-enum Command {
-    Call(Job),
-    Stop { deadline: Mono, done: oneshot::Sender<Result<(), Cause>> },
-}
-
 /// A call on its way through the executor, which owns the call's memory until it returns.
 struct Job {
-    call: Call,
-    deadline: Mono,
+    input: Input,
     ticket: Arc<Ticket>,
     reply: oneshot::Sender<Result<Reply, Failed>>,
     /// Given back when the call has returned, or with a job that is dropped.
@@ -59,8 +61,12 @@ struct Job {
 }
 
 /// What a caller and the executor both know of a call.
-#[derive(Default)]
 struct Ticket {
+    method: String,
+    /// How long its caller waits, and until when.
+    within: Duration,
+    deadline: Mono,
+    inbox: Arc<Inbox>,
     stage: AtomicU8,
     cancelled: AtomicU32,
 }
@@ -70,6 +76,12 @@ const RUNNING: u8 = 1;
 const ABANDONED: u8 = 2;
 
 impl Ticket {
+    fn new(method: String, within: Duration, inbox: Arc<Inbox>) -> Self {
+        let deadline = SystemClock.now() + within;
+        let (stage, cancelled) = (AtomicU8::new(QUEUED), AtomicU32::new(0));
+        Self { method, within, deadline, inbox, stage, cancelled }
+    }
+
     /// The executor takes the call up, unless it was abandoned.
     fn begin(&self) -> bool {
         self.leave_queue(RUNNING)
@@ -81,17 +93,27 @@ impl Ticket {
         self.leave_queue(ABANDONED)
     }
 
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire) != 0
+    }
+
     fn leave_queue(&self, to: u8) -> bool {
         self.stage.compare_exchange(QUEUED, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 
 /// Gives a call up when its caller stops waiting, for whatever reason.
-struct Waiting(Arc<Ticket>);
+struct Waiting<'a> {
+    ticket: Arc<Ticket>,
+    shared: &'a Shared,
+    answered: bool,
+}
 
-impl Drop for Waiting {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.abandon();
+        if !self.answered && !self.ticket.abandon() {
+            self.shared.abandoned.notify_one();
+        }
     }
 }
 
@@ -101,44 +123,26 @@ struct Shared {
     limits: Limits,
     on_event: OnEvent,
     stopping: AtomicBool,
-    running: Mutex<Option<Running>>,
+    /// Set before the queue is closed: until when the instance has time to end, and who is told.
+    stop: Mutex<Option<Stop>>,
+    occupants: Mutex<Occupants>,
+    /// Told when somebody gives up a call that runs.
+    abandoned: Notify,
 }
 
-/// The call that occupies the thread.
-struct Running {
-    method: String,
+struct Stop {
     deadline: Mono,
-    ticket: Arc<Ticket>,
-    reported: bool,
+    done: oneshot::Sender<Result<(), Cause>>,
 }
 
 impl Shared {
-    fn set_running(&self, running: Option<Running>) {
-        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = running;
+    fn occupants(&self) -> MutexGuard<'_, Occupants> {
+        self.occupants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The method that has outlived its deadline and still occupies the thread; reported once.
+    /// The method that does not return, when no thread is left to call another.
     fn stuck(&self) -> Option<String> {
-        let now = SystemClock.now();
-        let mut guard = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = guard.as_mut().filter(|running| running.deadline <= now)?;
-        let method = running.method.clone();
-        let report = !std::mem::replace(&mut running.reported, true);
-        drop(guard);
-        if report {
-            let event =
-                HostEvent::Wedged { plugin: Arc::clone(&self.name), method: method.clone() };
-            (self.on_event)(event);
-        }
-        Some(method)
-    }
-
-    /// Tells the running call that nobody waits for it any more.
-    fn cancel_running(&self) {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = &*running {
-            running.ticket.abandon();
-        }
+        self.occupants().stuck(SystemClock.now())
     }
 }
 
@@ -155,7 +159,9 @@ impl Library {
             limits: limits.clone(),
             on_event: Arc::clone(&host.on_event),
             stopping: AtomicBool::new(false),
-            running: Mutex::new(None),
+            stop: Mutex::new(None),
+            occupants: Mutex::new(Occupants::new(limits.cancel_grace)),
+            abandoned: Notify::new(),
         });
         let setup = Setup {
             manifest: manifest.clone(),
@@ -163,11 +169,11 @@ impl Library {
             private_dir: host.sidecar_dir.clone(),
             shared: Arc::clone(&shared),
         };
-        let (commands, received) = mpsc::channel();
+        let (jobs, received) = mpsc::channel();
         let (tell, ready) = oneshot::channel();
         let thread = thread::Builder::new()
             .name(format!("plugin-{}", manifest.name))
-            .spawn(move || executor::run(&setup, tell, &received))
+            .spawn(move || executor::run(setup, tell, received))
             .map_err(|source| Cause::Spawn {
                 doing: "the system has no thread to give".into(),
                 source: source.into(),
@@ -177,56 +183,64 @@ impl Library {
             .map_err(|_| Cause::Timeout { limit: limits.start_timeout, stderr_tail: None })?;
         let Ready { methods, digest } = ready.unwrap_or_else(|_| Err(gone()))?;
         let in_flight = Arc::new(Semaphore::new(limits.max_in_flight));
-        let thread = tokio::sync::Mutex::new(Some(thread));
-        Ok((Self { commands, shared, in_flight, thread }, methods, digest))
+        let (jobs, thread) = (Mutex::new(Some(jobs)), tokio::sync::Mutex::new(Some(thread)));
+        let mut watch = JoinSet::new();
+        watch.spawn(occupants::watch(Arc::clone(&shared)));
+        Ok((Self { jobs, shared, in_flight, thread, _watch: watch }, methods, digest))
     }
 
-    /// Hands a call to the thread and waits for its answer.
+    /// Hands a call to the threads and waits for its answer.
     pub(crate) async fn call(&self, call: Call) -> Result<Reply, Failed> {
         let no = |cause| Failed::new(cause, Executed::No);
-        check_size("the call", call.input.size(), &self.shared.limits).map_err(no)?;
+        let Call { method, input, timeout: within, inbox } = call;
+        check_size("the call", input.size(), &self.shared.limits).map_err(no)?;
         if let Some(stuck) = self.shared.stuck() {
             return Err(no(Cause::Wedged { stuck }));
         }
-        let limit = self.shared.limits.max_in_flight;
         let place = Arc::clone(&self.in_flight).try_acquire_owned();
-        let place = place.map_err(|_| no(self.refusal(limit)))?;
+        let place = place.map_err(|_| no(self.refusal()))?;
         let (reply, answer) = oneshot::channel();
-        let within = call.timeout;
-        let waiting = Waiting(Arc::default());
-        let job = Job {
-            call,
-            deadline: SystemClock.now() + within,
-            ticket: Arc::clone(&waiting.0),
-            reply,
-            place,
-        };
-        self.commands.send(Command::Call(job)).map_err(|_| no(gone()))?;
+        let ticket = Arc::new(Ticket::new(method, within, inbox));
+        let mut waiting =
+            Waiting { ticket: Arc::clone(&ticket), shared: &self.shared, answered: false };
+        self.enqueue(Job { input, ticket, reply, place }).map_err(no)?;
         match timeout(within, answer).await {
-            Ok(answer) => answer.unwrap_or_else(|_| Err(no(gone()))),
-            Err(_) => Err(self.expired(&waiting, within)),
+            Ok(answer) => {
+                waiting.answered = true;
+                let late = waiting.ticket.deadline <= SystemClock.now();
+                match answer.unwrap_or_else(|_| Err(no(gone()))) {
+                    // A plugin that saw the deadline pass before its caller was awake.
+                    Err(Failed { cause: Cause::Cancelled { .. }, executed }) if late => {
+                        Err(Failed::new(Cause::Deadline { limit: within }, executed))
+                    }
+                    answer => answer,
+                }
+            }
+            Err(_) => {
+                let never_ran = waiting.ticket.abandon();
+                Err(match self.shared.stuck().filter(|_| never_ran) {
+                    Some(stuck) => no(Cause::Wedged { stuck }),
+                    None if never_ran => no(Cause::Deadline { limit: within }),
+                    None => Failed::new(Cause::Deadline { limit: within }, Executed::Maybe),
+                })
+            }
         }
     }
 
-    fn refusal(&self, limit: usize) -> Cause {
+    fn enqueue(&self, job: Job) -> Result<(), Cause> {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(jobs) = &*jobs else { return Err(CLOSED) };
+        jobs.send(job).map_err(|_| gone())
+    }
+
+    fn refusal(&self) -> Cause {
         if self.in_flight.is_closed() {
-            return Cause::Closed { message: "it was shut down" };
+            return CLOSED;
         }
-        Cause::Overloaded { limit }
+        Cause::Overloaded { limit: self.shared.limits.max_in_flight }
     }
 
-    /// What a caller is told whose deadline has passed.
-    fn expired(&self, waiting: &Waiting, limit: Duration) -> Failed {
-        let never_ran = waiting.0.abandon();
-        let stuck = self.shared.stuck();
-        match (never_ran, stuck) {
-            (true, Some(stuck)) => Failed::new(Cause::Wedged { stuck }, Executed::No),
-            (true, None) => Failed::new(Cause::Deadline { limit }, Executed::No),
-            (false, _) => Failed::new(Cause::Deadline { limit }, Executed::Maybe),
-        }
-    }
-
-    /// Ends the instance and its thread.
+    /// Ends the instance and its threads.
     pub(crate) async fn shutdown(&self) -> Result<(), Cause> {
         // Held to the end: a second shutdown returns when the first one has.
         let mut thread = self.thread.lock().await;
@@ -234,25 +248,26 @@ impl Library {
         let grace = self.shared.limits.shutdown_grace;
         self.in_flight.close();
         self.shared.stopping.store(true, Ordering::Release);
-        self.shared.cancel_running();
+        self.shared.occupants().cancel();
         let (tell, done) = oneshot::channel();
-        let stop = Command::Stop { deadline: SystemClock.now() + grace, done: tell };
-        self.commands.send(stop).map_err(|_| gone())?;
+        let stop = Stop { deadline: SystemClock.now() + grace, done: tell };
+        *self.shared.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop);
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
         match timeout(grace, done).await {
             Ok(done) => {
                 // It has done its last; nothing of it can block.
                 let _ = thread.join();
                 done.unwrap_or_else(|_| Err(gone()))
             }
-            Err(_) => Err(Cause::Wedged { stuck: self.occupant() }),
+            Err(_) => {
+                let stuck = self.shared.occupants().any().unwrap_or_else(|| "shutdown".into());
+                Err(Cause::Wedged { stuck })
+            }
         }
     }
-
-    fn occupant(&self) -> String {
-        let running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.as_ref().map_or_else(|| "shutdown".into(), |running| running.method.clone())
-    }
 }
+
+const CLOSED: Cause = Cause::Closed { message: "it was shut down" };
 
 /// The executor ends only when it is told to, so this is not seen unless it has a defect.
 fn gone() -> Cause {

@@ -90,7 +90,8 @@ pub struct Limits {
     /// How long a call may take.
     #[serde(with = "rollout_core::duration")]
     pub call_timeout: Duration,
-    /// How long a sidecar may go on with a call that was given up, before it is killed.
+    /// How long a sidecar may go on with a call that was given up before it is killed, and a library
+    /// with one whose deadline has passed before it is `wedged`.
     #[serde(with = "rollout_core::duration")]
     pub cancel_grace: Duration,
     /// How long shutting down may take.
@@ -316,12 +317,8 @@ fn check_number(key: &str, value: usize, least: usize, most: usize) -> Result<()
 }
 
 /// Keys that would have no effect on a library, which shares the worker's process.
-const SIDECAR_KEYS: &[(&str, &str)] = &[
-    ("limits", "cancel_grace"),
-    ("limits", "memory"),
-    ("limits", "open_files"),
-    ("restart", "backoff_initial"),
-];
+const SIDECAR_KEYS: &[(&str, &str)] =
+    &[("limits", "memory"), ("limits", "open_files"), ("restart", "backoff_initial")];
 
 fn refuse_sidecar_keys(file: &toml::Table) -> Result<(), Wrong> {
     for (table, key) in SIDECAR_KEYS {

@@ -6,9 +6,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rollout_plugin_abi as abi;
 use serde::{Deserialize, Serialize};
 
+use crate::Host;
+use crate::buf::give;
+
 /// One call: a method, its parameters, the bytes beside them.
 #[derive(Debug)]
 pub struct Call<'a> {
+    id: u64,
+    host: &'a Host,
     method: &'a str,
     params: &'a [u8],
     payload: &'a [u8],
@@ -20,13 +25,14 @@ pub struct Call<'a> {
 impl<'a> Call<'a> {
     /// # Safety
     /// `raw` keeps the ABI's promises for `'a`.
-    pub(crate) unsafe fn from_raw(raw: &'a abi::Call) -> Result<Self, Error> {
+    pub(crate) unsafe fn from_raw(raw: &'a abi::Call, host: &'a Host) -> Result<Self, Error> {
         // SAFETY: the caller's promise.
         let (method, params, payload, cancelled) = unsafe {
             (raw.method.bytes(), raw.params.bytes(), raw.payload.bytes(), raw.cancelled.as_ref())
         };
         let method = str::from_utf8(method)?;
-        Ok(Self { method, params, payload, cancelled, not_send: PhantomData })
+        let id = raw.call_id;
+        Ok(Self { id, host, method, params, payload, cancelled, not_send: PhantomData })
     }
 
     /// The method's name.
@@ -55,6 +61,21 @@ impl<'a> Call<'a> {
         self.cancelled.is_some_and(|flag| flag.load(Ordering::Acquire) != 0)
     }
 
+    /// Sends a part of what the call brings back, before its reply. Waits while the caller is too far
+    /// behind. In a batch, and for a caller that wants the reply alone, it is dropped.
+    ///
+    /// # Errors
+    /// When nobody waits for the call any more: to be passed on with `?`. When the part is larger
+    /// than `limits.max_frame`, or has no JSON form.
+    pub fn part(&self, part: Reply) -> Result<(), Error> {
+        self.host.part(self.id, part)
+    }
+
+    /// Says that the call is not stuck, however long it takes.
+    pub fn progress(&self) {
+        self.host.progress(self.id);
+    }
+
     /// The error for a method that the plugin does not have.
     #[must_use]
     pub fn unknown_method(&self) -> Error {
@@ -62,7 +83,35 @@ impl<'a> Call<'a> {
     }
 }
 
-/// What a call brings back.
+/// Where the answers to a batch's calls go.
+#[derive(Debug)]
+pub struct Answers<'a> {
+    sink: &'a abi::Sink,
+    /// It belongs to the thread that the batch came on.
+    not_send: PhantomData<*const ()>,
+}
+
+impl<'a> Answers<'a> {
+    /// # Safety
+    /// `sink` keeps the ABI's promises for `'a`.
+    pub(crate) const unsafe fn from_raw(sink: &'a abi::Sink) -> Self {
+        Self { sink, not_send: PhantomData }
+    }
+
+    /// Answers the batch's call number `n`. False when nobody waits for the batch any more, or there
+    /// is no such call, or it has had its answer.
+    pub fn answer(&self, n: usize, answer: Result<Reply, Error>) -> bool {
+        let Some(item) = self.sink.item else { return false };
+        let (code, result, payload) = match answer {
+            Ok(Reply { result, payload }) => (abi::OK, give(result), give(payload)),
+            Err(error) => (error.code, give(error.to_json()), abi::Buf::EMPTY),
+        };
+        // SAFETY: the sink is the host's and the batch lasts; the buffers are given away.
+        unsafe { item(self.sink.ctx, n as u64, code, result, payload) == abi::OK }
+    }
+}
+
+/// What a call brings back, or a part of it.
 #[derive(Debug)]
 pub struct Reply {
     pub(crate) result: Vec<u8>,

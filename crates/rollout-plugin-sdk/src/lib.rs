@@ -28,6 +28,7 @@
 //! export_plugin!(Shout);
 //! ```
 
+mod buf;
 mod call;
 #[doc(hidden)]
 pub mod export;
@@ -35,7 +36,7 @@ mod host;
 mod panic;
 pub mod testing;
 
-pub use call::{Call, Error, Reply};
+pub use call::{Answers, Call, Error, Reply};
 pub use host::{Host, Level};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -62,11 +63,61 @@ pub trait Plugin: Sized + 'static {
     /// [`METHODS`](Self::METHODS).
     fn call(&mut self, call: &Call<'_>) -> Result<Reply, Error>;
 
+    /// Answers several calls of one method at once; each has its own answer. For a plugin that can
+    /// do more with many than one after the other.
+    fn call_batch(&mut self, calls: &[Call<'_>], answers: &Answers<'_>) {
+        for (n, call) in calls.iter().enumerate() {
+            if !answers.answer(n, self.call(call)) {
+                return;
+            }
+        }
+    }
+
     /// Prepares the end; the instance is dropped afterwards.
     ///
     /// # Errors
     /// What could not be put in order.
     fn shutdown(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// A plugin that is called from several threads at a time: as many as `limits.max_in_flight` allows,
+/// started as they are needed. Otherwise as a [`Plugin`]. After a panic a new instance takes the
+/// calls that come then, while the old one ends with those that it has.
+pub trait ThreadSafePlugin: Send + Sync + Sized + 'static {
+    /// The manifest's `[config]`; [`NoConfig`] for none.
+    type Config: DeserializeOwned;
+
+    /// The methods that [`call`](Self::call) answers.
+    const METHODS: &[Method];
+
+    /// Makes the plugin.
+    ///
+    /// # Errors
+    /// As [`Plugin::create`].
+    fn create(config: Self::Config, host: Host) -> Result<Self, Error>;
+
+    /// Answers a call.
+    ///
+    /// # Errors
+    /// As [`Plugin::call`].
+    fn call(&self, call: &Call<'_>) -> Result<Reply, Error>;
+
+    /// Answers several calls of one method at once, as [`Plugin::call_batch`] does.
+    fn call_batch(&self, calls: &[Call<'_>], answers: &Answers<'_>) {
+        for (n, call) in calls.iter().enumerate() {
+            if !answers.answer(n, self.call(call)) {
+                return;
+            }
+        }
+    }
+
+    /// Prepares the end, when no call is under way any more.
+    ///
+    /// # Errors
+    /// As [`Plugin::shutdown`].
+    fn shutdown(&self) -> Result<(), Error> {
         Ok(())
     }
 }

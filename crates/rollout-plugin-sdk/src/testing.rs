@@ -147,28 +147,77 @@ impl<P: Plugin> TestHost<P> {
         params: &(impl Serialize + ?Sized),
         payload: &[u8],
     ) -> Result<Answer, Failure> {
-        let params = to_json(params)?;
-        check_listed::<P>(method)?;
-        let instance = match self.instance.take() {
-            Some(instance) => instance,
-            None => Instance::create(&self.config, &self.logs)?,
+        self.stream(method, params, payload).1
+    }
+
+    /// Calls a method; the parts that it sends, and its answer.
+    ///
+    /// # Errors
+    /// The answer's are those of [`call`](Self::call).
+    pub fn stream(
+        &mut self,
+        method: &str,
+        params: &(impl Serialize + ?Sized),
+        payload: &[u8],
+    ) -> (Vec<Answer>, Result<Answer, Failure>) {
+        let prepared = to_json(params).and_then(|params| Ok((params, self.instance_for(method)?)));
+        let (params, instance) = match prepared {
+            Ok(prepared) => prepared,
+            Err(failure) => return (Vec::new(), Err(failure)),
         };
+        let answer = instance.call(&self.next_call(method, &params, payload));
+        let parts = instance.parts();
+        self.keep(instance, std::slice::from_ref(&answer));
+        (parts, answer)
+    }
+
+    /// Calls a method once for each of the params, as a batch: the answers in their order.
+    ///
+    /// # Errors
+    /// When the params can't be sent, or the plugin can't be made anew after a panic.
+    pub fn batch(
+        &mut self,
+        method: &str,
+        params: &[impl Serialize],
+    ) -> Result<Vec<Result<Answer, Failure>>, Failure> {
+        let params = params.iter().map(to_json).collect::<Result<Vec<_>, _>>()?;
+        let instance = self.instance_for(method)?;
+        let calls: Vec<_> =
+            params.iter().map(|params| self.next_call(method, params, b"")).collect();
+        let answers = instance.batch(&calls);
+        self.keep(instance, &answers);
+        Ok(answers)
+    }
+
+    /// The instance, out of its place, made anew if need be.
+    fn instance_for(&mut self, method: &str) -> Result<Instance<P>, Failure> {
+        check_listed::<P>(method)?;
+        match self.instance.take() {
+            Some(instance) => Ok(instance),
+            None => Instance::create(&self.config, &self.logs),
+        }
+    }
+
+    fn next_call(&mut self, method: &str, params: &[u8], payload: &[u8]) -> abi::Call {
         self.calls += 1;
-        let call = abi::Call {
+        abi::Call {
             struct_size: size_of::<abi::Call>() as u64,
             call_id: self.calls,
             method: Slice::of(method.as_bytes()),
-            params: Slice::of(&params),
+            params: Slice::of(params),
             payload: Slice::of(payload),
             deadline_mono_ns: 0,
             cancelled: Arc::as_ptr(&self.cancelled),
-        };
-        let answer = instance.call(&call);
+        }
+    }
+
+    /// Puts the instance back, unless one of the answers is a panic.
+    fn keep(&mut self, instance: Instance<P>, answers: &[Result<Answer, Failure>]) {
         self.cancelled.store(0, Ordering::Release);
-        if !matches!(answer, Err(Failure { code: Code::Panicked, .. })) {
+        let panicked = |answer: &_| matches!(answer, Err(Failure { code: Code::Panicked, .. }));
+        if !answers.iter().any(panicked) {
             self.instance = Some(instance);
         }
-        answer
     }
 
     /// What cancels the call that is running, or the next one if none is.

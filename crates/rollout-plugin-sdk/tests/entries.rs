@@ -3,12 +3,14 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::ffi::c_void;
+use std::mem::offset_of;
 use std::panic::panic_any;
 use std::ptr;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use rollout_plugin_abi::{self as abi, Buf, Slice};
+use rollout_plugin_sdk::export::Exclusive;
 use rollout_plugin_sdk::{Call, Error, Host, Level, Method, Plugin, Reply, export};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -50,6 +52,11 @@ impl Plugin for Test {
             }
             "keep" => {
                 KEPT.set(self.0.clone()).map_err(|_| Error::new("kept already"))?;
+                Reply::new(&())
+            }
+            "part" => {
+                call.progress();
+                call.part(Reply::new(&1)?)?;
                 Reply::new(&())
             }
             "panic" => panic!("on {}", "purpose"),
@@ -97,13 +104,16 @@ impl Worker {
     fn create(config: &str) -> Result<Self, (i32, Value)> {
         static DESCRIPTOR: OnceLock<abi::RolloutPlugin> = OnceLock::new();
         // SAFETY: a descriptor lives for ever.
-        let plugin = unsafe { &*export::descriptor::<Test>(&DESCRIPTOR, "test", "1") };
+        let plugin = unsafe { &*export::descriptor::<Exclusive<Test>>(&DESCRIPTOR, "test", "1") };
         let logged = Arc::new(Mutex::new(Vec::new()));
         // Leaked, so that a use after the plugin's end is seen and not undefined.
         let host = Box::leak(Box::new(abi::Host {
-            struct_size: size_of::<abi::Host>() as u64,
+            // A worker of version 1.0.
+            struct_size: offset_of!(abi::Host, progress) as u64,
             ctx: Arc::into_raw(Arc::clone(&logged)).cast_mut().cast(),
             log: Some(log),
+            progress: None,
+            part: None,
         }));
         let (mut instance, mut error) = (ptr::null_mut(), Buf::EMPTY);
         let config = Slice::of(config.as_bytes());
@@ -212,4 +222,12 @@ fn a_host_that_is_kept_is_silent_once_the_plugin_is_destroyed() {
     drop(worker);
     kept.log(Level::Error, "kept", "after its end");
     assert_eq!(*logged.lock().unwrap(), ["3 target message", "4 kept while it lives"]);
+}
+
+#[test]
+fn a_worker_that_is_too_old_for_parts_is_sent_none() {
+    let worker = Worker::create(r#"{"refuse":false}"#).unwrap();
+    let (code, error, _) = worker.call(b"part", "null", 0);
+    assert_eq!(code, abi::USER_ERROR);
+    assert!(error["message"].as_str().unwrap().contains("too old"), "{error}");
 }

@@ -36,6 +36,8 @@ impl Plugin for Subject {
     const METHODS: &[Method] = &[
         Method::new("echo", ""),
         Method::new("count", ""),
+        Method::new("parts", ""),
+        Method::new("panic_if", ""),
         Method::new("add", ""),
         Method::new("deep", ""),
         Method::new("fail", ""),
@@ -58,6 +60,19 @@ impl Plugin for Subject {
         self.calls += 1;
         match call.method() {
             "echo" => Ok(Reply::new(call.params::<&RawValue>()?)?.with_payload(call.payload())),
+            "parts" => {
+                call.progress();
+                for n in 0..call.params()? {
+                    call.part(Reply::new(&n)?.with_payload(vec![7; n]))?;
+                }
+                Reply::new("all")
+            }
+            "panic_if" => {
+                if call.params()? {
+                    panic!("as asked");
+                }
+                Reply::new(&self.calls)
+            }
             "count" => Reply::new(&self.calls),
             "add" => Reply::new(&(self.calls + call.params::<u64>()?)),
             "deep" => Reply::new(&nested(call.params()?)),
@@ -204,4 +219,32 @@ fn a_shutdown_tells_the_plugins_error_and_a_dropped_host_drops_the_plugin_withou
     assert_eq!(host().shutdown(), Ok(()));
     let logs = host().logs();
     assert_eq!(messages(&logs.take()), ["made", "dropped"]);
+}
+
+#[test]
+fn parts_are_those_of_the_call_in_their_order() {
+    let mut host = TestHost::<Subject>::new(&json!({})).unwrap();
+    for _ in 0..2 {
+        let (parts, answer) = host.stream("parts", &3, b"");
+        assert_eq!(answer.unwrap().result, "all");
+        let seen: Vec<_> = parts.iter().map(|part| (&part.result, part.payload.len())).collect();
+        assert_eq!(seen, [(&json!(0), 0), (&json!(1), 1), (&json!(2), 2)]);
+    }
+    assert_eq!(host.call("parts", &40).unwrap().result, "all", "nobody has to take them");
+    let (parts, answer) = host.stream("nowhere", &3, b"");
+    assert_eq!((parts.len(), answer.unwrap_err().code), (0, Code::UnknownMethod));
+}
+
+#[test]
+fn a_batch_has_an_answer_for_each_until_a_panic() {
+    let mut host = TestHost::<Subject>::new(&json!({})).unwrap();
+    let answers = host.batch("panic_if", &[json!(false), json!("?"), json!(false)]).unwrap();
+    assert_eq!(answers[0].as_ref().unwrap().result, 1);
+    assert_eq!(answers[1].as_ref().unwrap_err().code, Code::BadParams);
+    assert_eq!(answers[2].as_ref().unwrap().result, 3);
+    let answers = host.batch("panic_if", &[false, true, false]).unwrap();
+    assert_eq!(answers[0].as_ref().unwrap().result, 4);
+    let failed = |n: usize| answers[n].as_ref().unwrap_err().code;
+    assert_eq!((failed(1), failed(2)), (Code::Panicked, Code::Panicked));
+    assert_eq!(host.call("count", &()).unwrap().result, 1, "a new instance");
 }

@@ -11,8 +11,9 @@
  *   allocator that it came from. The worker zeroes a buffer before it passes its address: leave it
  *   so, and it is empty. It releases the buffer whatever the function returned.
  * - Texts are UTF-8 without a terminating zero; values are JSON.
- * - An instance is created, called, shut down and destroyed on one thread, one call at a time. A
- *   library may have more than one instance: keep state in the instance.
+ * - An instance is created, called, shut down and destroyed on one thread, one call at a time. With
+ *   ROLLOUT_THREAD_SAFE its calls come on several threads, several at a time, all of them between
+ *   `create` and `shutdown`. A library may have more than one instance: keep state in the instance.
  * - Nothing unwinds or jumps across the line: no C++ exception, no longjmp.
  * - A plugin shares the worker's process. Don't exit, don't install signal handlers, don't change
  *   the working directory, the environment or the locale. A call that never returns can't be ended.
@@ -34,7 +35,10 @@ extern "C" {
 /* The version that must match. */
 #define ROLLOUT_ABI_MAJOR 1
 /* Grows when fields are appended. */
-#define ROLLOUT_ABI_MINOR 0
+#define ROLLOUT_ABI_MINOR 1
+
+/* A flag of a descriptor: an instance may be called from several threads at a time. */
+#define ROLLOUT_THREAD_SAFE 1
 
 /* What a function returns. */
 #define ROLLOUT_OK 0             /* Done. */
@@ -94,15 +98,33 @@ typedef struct RolloutHost {
     void *ctx;            /* The first argument of every function below. */
     /* Logs a message; `target` names the part of the plugin that speaks. */
     void (*log)(void *ctx, uint32_t level, RolloutSlice target, RolloutSlice message);
+    /* Since 1.1, while the call lasts: says that it is not stuck. */
+    void (*progress)(void *ctx, uint64_t call_id);
+    /* Since 1.1, while the call lasts: sends a part of what it brings back, a result as JSON and the
+     * bytes beside it, before its reply. Always takes both buffers, and waits while the caller is too
+     * far behind. ROLLOUT_OK; ROLLOUT_CANCELLED when nobody waits for the call any more or it is not
+     * under way; ROLLOUT_BAD_PARAMS when the result is not JSON or the part is too large. */
+    int32_t (*part)(void *ctx, uint64_t call_id, RolloutBuf result, RolloutBuf payload);
 } RolloutHost;
 
-/* A plugin's descriptor. No function may be null. */
+/* Where the answers to a batch go, while `call_batch` runs. */
+typedef struct RolloutSink {
+    uint64_t struct_size; /* In bytes; set by the worker. */
+    void *ctx;            /* The first argument of the function below. */
+    /* Answers the call at `index`: a code, and what a RolloutReply holds. Always takes both buffers,
+     * from any thread. ROLLOUT_OK; ROLLOUT_CANCELLED when nobody waits for the batch any more;
+     * ROLLOUT_BAD_PARAMS when there is no such call or it has had its answer. */
+    int32_t (*item)(void *ctx, uint64_t index, int32_t code, RolloutBuf result,
+                    RolloutBuf payload);
+} RolloutSink;
+
+/* A plugin's descriptor. No function but call_batch may be null. */
 typedef struct RolloutPlugin {
     uint64_t magic;            /* ROLLOUT_MAGIC. */
     uint16_t abi_major;        /* ROLLOUT_ABI_MAJOR. */
     uint16_t abi_minor;        /* ROLLOUT_ABI_MINOR. */
     uint32_t struct_size;      /* sizeof(RolloutPlugin). */
-    uint64_t flags;            /* None is defined in this version: 0. */
+    uint64_t flags;            /* ROLLOUT_THREAD_SAFE, or 0. */
     RolloutSlice name;         /* As the manifest has it. */
     RolloutSlice version;      /* As the manifest has it. */
     RolloutSlice methods_json; /* [{"name":"...","doc":"..."},...], the doc optional. */
@@ -117,6 +139,11 @@ typedef struct RolloutPlugin {
     int32_t (*shutdown)(void *instance, uint64_t deadline_mono_ns, RolloutBuf *error);
     /* Frees the instance. Always the last call with it. */
     void (*destroy)(void *instance);
+    /* Since 1.1, optional: answers `n` calls of one method through the sink. ROLLOUT_OK when each has
+     * had its answer; else the code stands for those that have had none. Where it is null the calls
+     * are made one after the other. */
+    int32_t (*call_batch)(void *instance, const RolloutCall *const *calls, uint64_t n,
+                          const RolloutSink *sink);
 } RolloutPlugin;
 
 /* Define this one; its name carries the major version. The descriptor lives for ever. */

@@ -56,6 +56,7 @@ named! {
     abi::Reply => "RolloutReply"
     abi::Call => "RolloutCall"
     abi::Host => "RolloutHost"
+    abi::Sink => "RolloutSink"
     abi::RolloutPlugin => "RolloutPlugin"
 }
 
@@ -73,7 +74,9 @@ impl<T: CType> CType for *mut T {
 
 impl<T: CType> CType for *const T {
     fn name() -> String {
-        pointer(&format!("const {}", T::name()))
+        // What a pointer points to is const behind its star.
+        let to = T::name();
+        if to.ends_with('*') { format!("{to}const *") } else { pointer(&format!("const {to}")) }
     }
 }
 
@@ -92,7 +95,7 @@ macro_rules! functions {
     };
 }
 
-functions! { () (A) (A B) (A B C) (A B C D) }
+functions! { () (A) (A B) (A B C) (A B C D) (A B C D E) }
 
 /// C's nullable function pointer.
 impl<T: CType> CType for Option<T> {

@@ -5,19 +5,21 @@ use std::sync::Arc;
 use std::{ptr, slice};
 
 use bytes::Bytes;
-use rollout_core::{Level, Mono};
+use rollout_core::Mono;
 use rollout_plugin_abi::{self as abi, Buf, Slice};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use super::Job;
+use super::callbacks::{self, Batch, Context, text};
 use super::load::Functions;
-use crate::call::{Failed, Input, Reply, check_size, clip};
+use super::{Shared, Ticket};
+use crate::call::{Failed, Input, Item, Reply, check_size, clip};
 use crate::error::{Cause, Executed};
-use crate::event::{HostEvent, OnEvent};
 use crate::json;
 use crate::manifest::Limits;
 
-/// A live instance. It is created, used and dropped on one thread; dropping it destroys it.
+/// A live instance; dropping it destroys it. It is created, used and dropped on one thread, unless its
+/// library says that it is thread-safe.
 pub(super) struct Instance {
     functions: Functions,
     raw: *mut c_void,
@@ -26,26 +28,25 @@ pub(super) struct Instance {
     context: *mut Context,
 }
 
-/// What the plugin's log records are passed on with.
-struct Context {
-    plugin: Arc<str>,
-    on_event: OnEvent,
-}
+// SAFETY: the executor gives an instance to a second thread only if the library says that it may.
+unsafe impl Send for Instance {}
+// SAFETY: as above.
+unsafe impl Sync for Instance {}
 
 impl Instance {
     /// Makes an instance.
     pub(super) fn create(
         functions: Functions,
         config: &str,
-        plugin: &Arc<str>,
-        on_event: &OnEvent,
+        shared: &Arc<Shared>,
     ) -> Result<Self, Cause> {
-        let context = Context { plugin: Arc::clone(plugin), on_event: Arc::clone(on_event) };
-        let context = Box::into_raw(Box::new(context));
+        let context = Box::into_raw(Box::new(Context::new(shared)));
         let host = Box::into_raw(Box::new(abi::Host {
             struct_size: size_of::<abi::Host>() as u64,
             ctx: context.cast(),
-            log: Some(log),
+            log: Some(callbacks::log),
+            progress: Some(callbacks::progress),
+            part: Some(callbacks::part),
         }));
         let mut owned = Self { functions, raw: ptr::null_mut(), host, context };
         let mut error = Given::empty();
@@ -65,31 +66,86 @@ impl Instance {
         })
     }
 
-    /// Makes one call and waits for it, however long it takes.
-    pub(super) fn call(&mut self, id: u64, job: &Job, limits: &Limits) -> Result<Reply, Failed> {
-        let Input::One(item) = &job.call.input else {
-            let cause = Cause::BadParams { message: "libraries take no batches yet".into() };
-            return Err(Failed::new(cause, Executed::No));
-        };
-        let call = abi::Call {
-            struct_size: size_of::<abi::Call>() as u64,
-            call_id: id,
-            method: Slice::of(job.call.method.as_bytes()),
-            params: Slice::of(item.params.get().as_bytes()),
-            payload: Slice::of(&item.payload),
-            deadline_mono_ns: job.deadline.0,
-            cancelled: &raw const job.ticket.cancelled,
-        };
+    fn context(&self) -> &Context {
+        // SAFETY: from `Box::into_raw`, and freed only with this value.
+        unsafe { &*self.context }
+    }
+
+    /// Makes a call, or those of a batch, and waits for it, however long it takes. The ids from
+    /// `first` on are theirs.
+    pub(super) fn answer(
+        &self,
+        first: u64,
+        input: &Input,
+        ticket: &Arc<Ticket>,
+    ) -> Result<Reply, Failed> {
+        let items = input.items();
+        let _entered = self.context().enter(first, items.len() as u64, ticket);
+        match input {
+            Input::One(item) => self.call(first, item, ticket),
+            Input::Batch(_) => match self.functions.call_batch {
+                Some(function) => self.batch(function, first, items, ticket),
+                None => self.one_by_one(first, items, ticket),
+            },
+        }
+    }
+
+    fn call(&self, id: u64, item: &Item, ticket: &Ticket) -> Result<Reply, Failed> {
+        let limits = &self.context().shared().limits;
+        let call = to_abi(id, item, ticket);
         let mut reply = abi::Reply::EMPTY;
-        // SAFETY: `raw` is live and on its thread; `call` and what it points to live until the
-        // function returns, because `job` does.
+        // SAFETY: `raw` is live and on a thread of its own or thread-safe; `call` and what it points
+        // to live until the function returns, because `item` and `ticket` do.
         let code = unsafe { (self.functions.call)(self.raw, &raw const call, &raw mut reply) };
         let (result, payload) = (Given(reply.result), Given(reply.payload));
         if code == abi::OK {
             return answer(&result, &payload, limits)
                 .map_err(|cause| Failed::new(cause, Executed::Yes));
         }
-        Err(failure(code, result.told(), job, limits))
+        Err(failure(code, result.told(), ticket, limits))
+    }
+
+    /// For a library that takes no batches.
+    fn one_by_one(&self, first: u64, items: &[Item], ticket: &Ticket) -> Result<Reply, Failed> {
+        for (n, item) in items.iter().enumerate() {
+            if ticket.is_cancelled() {
+                let message = "given up before all items were called".into();
+                return Err(Failed::new(Cause::Cancelled { message }, Executed::No));
+            }
+            let done = self.call(first + n as u64, item, ticket);
+            if let Err(Failed { cause: Cause::Panicked { .. }, .. }) = done {
+                return done;
+            }
+            ticket.inbox.item(n, done);
+        }
+        Ok(nothing())
+    }
+
+    fn batch(
+        &self,
+        function: abi::CallBatchFn,
+        first: u64,
+        items: &[Item],
+        ticket: &Ticket,
+    ) -> Result<Reply, Failed> {
+        let shared = self.context().shared();
+        let numbered = items.iter().zip(first..);
+        let calls: Vec<abi::Call> = numbered.map(|(item, id)| to_abi(id, item, ticket)).collect();
+        let pointers: Vec<*const abi::Call> = calls.iter().map(ptr::from_ref).collect();
+        let batch = Batch { ticket, shared };
+        let sink = abi::Sink {
+            struct_size: size_of::<abi::Sink>() as u64,
+            ctx: (&raw const batch).cast_mut().cast(),
+            item: Some(callbacks::item),
+        };
+        let count = pointers.len() as u64;
+        // SAFETY: as for `call`; the sink and the pointers live until the function returns.
+        let code = unsafe { function(self.raw, pointers.as_ptr(), count, &raw const sink) };
+        if code == abi::OK {
+            return Ok(nothing());
+        }
+        let told = Told { message: "the batch was given up".into(), traceback: None };
+        Err(failure(code, told, ticket, &shared.limits))
     }
 
     /// Prepares the instance's end, and destroys it.
@@ -125,7 +181,25 @@ impl Drop for Instance {
     }
 }
 
-fn answer(result: &Given, payload: &Given, limits: &Limits) -> Result<Reply, Cause> {
+fn to_abi(id: u64, item: &Item, ticket: &Ticket) -> abi::Call {
+    abi::Call {
+        struct_size: size_of::<abi::Call>() as u64,
+        call_id: id,
+        method: Slice::of(ticket.method.as_bytes()),
+        params: Slice::of(item.params.get().as_bytes()),
+        payload: Slice::of(&item.payload),
+        deadline_mono_ns: ticket.deadline.0,
+        cancelled: &raw const ticket.cancelled,
+    }
+}
+
+/// The answer to a batch, which has none of its own.
+fn nothing() -> Reply {
+    Reply { result: RawValue::NULL.to_owned(), payload: Bytes::new() }
+}
+
+/// What a plugin gave with [`abi::OK`], if it is what it should be.
+pub(super) fn answer(result: &Given, payload: &Given, limits: &Limits) -> Result<Reply, Cause> {
     let (result, payload) = (result.bytes(), payload.bytes());
     check_size("the answer", result.len().saturating_add(payload.len()), limits)?;
     let result = json::raw(result)
@@ -133,14 +207,15 @@ fn answer(result: &Given, payload: &Given, limits: &Limits) -> Result<Reply, Cau
     Ok(Reply { result, payload: Bytes::copy_from_slice(payload) })
 }
 
-fn failure(code: i32, told: Told, job: &Job, limits: &Limits) -> Failed {
+/// What another code says.
+pub(super) fn failure(code: i32, told: Told, ticket: &Ticket, limits: &Limits) -> Failed {
     let Told { message, traceback } = told;
     let (cause, executed) = match code {
         abi::USER_ERROR => (Cause::User { message, traceback }, Executed::Yes),
         abi::BAD_PARAMS => (Cause::BadParams { message }, Executed::Yes),
         abi::UNKNOWN_METHOD => (Cause::UnknownMethod { known: Vec::new() }, Executed::No),
         abi::CANCELLED => (Cause::Cancelled { message }, Executed::Maybe),
-        abi::DEADLINE => (Cause::Deadline { limit: job.call.timeout }, Executed::Maybe),
+        abi::DEADLINE => (Cause::Deadline { limit: ticket.within }, Executed::Maybe),
         abi::BUSY => (Cause::Overloaded { limit: limits.max_in_flight }, Executed::No),
         abi::PANIC => (Cause::Panicked { message }, Executed::Maybe),
         other => {
@@ -152,11 +227,11 @@ fn failure(code: i32, told: Told, job: &Job, limits: &Limits) -> Failed {
 }
 
 /// Bytes that the plugin gave away; released when dropped.
-struct Given(Buf);
+pub(super) struct Given(pub(super) Buf);
 
 /// An error as a plugin words it.
 #[derive(Deserialize)]
-struct Told {
+pub(super) struct Told {
     message: String,
     traceback: Option<String>,
 }
@@ -174,7 +249,7 @@ impl Given {
         unsafe { slice::from_raw_parts(self.0.ptr, self.0.len as usize) }
     }
 
-    fn told(&self) -> Told {
+    pub(super) fn told(&self) -> Told {
         let told: Result<Told, _> = serde_json::from_slice(self.bytes());
         let Told { message, traceback } = told.unwrap_or_else(|_| Told {
             message: match text(self.bytes()) {
@@ -194,29 +269,4 @@ impl Drop for Given {
             unsafe { release(&raw mut self.0) };
         }
     }
-}
-
-/// # Safety
-/// As the ABI has it: `context` is the one handed to the instance, the slices can be read.
-unsafe extern "C" fn log(context: *mut c_void, level: u32, target: Slice, message: Slice) {
-    // SAFETY: the caller's promise.
-    let (context, target, message) =
-        unsafe { (&*context.cast::<Context>(), target.bytes(), message.bytes()) };
-    let level = match level {
-        abi::level::TRACE => Level::Trace,
-        abi::level::DEBUG => Level::Debug,
-        abi::level::INFO => Level::Info,
-        abi::level::WARN => Level::Warn,
-        _ => Level::Error,
-    };
-    (context.on_event)(HostEvent::Log {
-        plugin: Arc::clone(&context.plugin),
-        level,
-        target: text(target),
-        message: text(message),
-    });
-}
-
-fn text(bytes: &[u8]) -> String {
-    clip(String::from_utf8_lossy(bytes).into_owned())
 }

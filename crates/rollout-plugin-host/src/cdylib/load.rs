@@ -3,7 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -19,17 +19,20 @@ use crate::sidecar::private_dir;
 pub(super) struct Loaded {
     pub(super) functions: Functions,
     pub(super) confirmed: Confirmed,
+    /// Whether an instance may be called from several threads at a time.
+    pub(super) thread_safe: bool,
     /// SHA-256 of its bytes, in hex.
     pub(super) digest: String,
 }
 
-/// A descriptor's functions, all of them there.
+/// A descriptor's functions, all there but the optional one.
 #[derive(Clone, Copy)]
 pub(super) struct Functions {
     pub(super) create: abi::CreateFn,
     pub(super) call: abi::CallFn,
     pub(super) shutdown: abi::ShutdownFn,
     pub(super) destroy: abi::DestroyFn,
+    pub(super) call_batch: Option<abi::CallBatchFn>,
 }
 
 impl Loaded {
@@ -56,8 +59,10 @@ impl Loaded {
         })?;
         drop(bytes);
         let descriptor = open(copy.as_ref().map_or(path, |copy| &copy.0), path)?;
-        let functions = functions(descriptor).ok_or_else(|| bad(path, "a function is null"))?;
-        Ok(Self { functions, confirmed: confirmed(descriptor, path)?, digest })
+        let functions = functions(&descriptor).ok_or_else(|| bad(path, "a function is null"))?;
+        let confirmed = confirmed(&descriptor, path)?;
+        let thread_safe = descriptor.flags & abi::THREAD_SAFE != 0;
+        Ok(Self { functions, confirmed, thread_safe, digest })
     }
 }
 
@@ -67,6 +72,7 @@ fn functions(descriptor: &RolloutPlugin) -> Option<Functions> {
         call: descriptor.call?,
         shutdown: descriptor.shutdown?,
         destroy: descriptor.destroy?,
+        call_batch: descriptor.call_batch,
     })
 }
 
@@ -103,7 +109,7 @@ impl Drop for Copy {
     }
 }
 
-fn open(file: &Path, path: &Path) -> Result<&'static RolloutPlugin, Cause> {
+fn open(file: &Path, path: &Path) -> Result<RolloutPlugin, Cause> {
     // SAFETY: loading runs the library's constructors; a manifest names code to be run. All symbols
     // are bound now, so that a missing one is an error here and not the worker's end later.
     let library = unsafe { Library::open(Some(file), RTLD_NOW | RTLD_LOCAL) }
@@ -118,10 +124,7 @@ fn open(file: &Path, path: &Path) -> Result<&'static RolloutPlugin, Cause> {
 }
 
 /// Reads what every version has at the same place, and the rest only if it may.
-fn check_descriptor(
-    descriptor: *const RolloutPlugin,
-    path: &Path,
-) -> Result<&'static RolloutPlugin, Cause> {
+fn check_descriptor(descriptor: *const RolloutPlugin, path: &Path) -> Result<RolloutPlugin, Cause> {
     if descriptor.is_null() || !descriptor.is_aligned() {
         return Err(bad(path, "it is null or not aligned"));
     }
@@ -143,12 +146,19 @@ fn check_descriptor(
             want: format!("{}.{}", abi::ABI_MAJOR, abi::ABI_MINOR),
         });
     }
-    let least = size_of::<RolloutPlugin>();
+    let least = RolloutPlugin::SIZE_1_0;
     if (size as usize) < least {
         return Err(bad(path, &format!("struct_size is {size}, less than version 1.0's {least}")));
     }
-    // SAFETY: its size covers the whole struct.
-    Ok(unsafe { &*descriptor })
+    let mut whole = MaybeUninit::<RolloutPlugin>::zeroed();
+    // SAFETY: no more is read than the descriptor has, and no more is written than there is room for;
+    // what is left are null pointers, as in a plugin that does without. All of it is plain data.
+    Ok(unsafe {
+        let covered = (size as usize).min(size_of::<RolloutPlugin>());
+        let to = whole.as_mut_ptr().cast::<u8>();
+        descriptor.cast::<u8>().copy_to_nonoverlapping(to, covered);
+        whole.assume_init()
+    })
 }
 
 fn bad(path: &Path, message: &str) -> Cause {

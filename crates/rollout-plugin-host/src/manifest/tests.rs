@@ -118,7 +118,7 @@ fn a_value_out_of_range_is_named_with_its_key() {
 #[test]
 fn a_key_without_effect_on_a_library_is_refused_in_its_manifest() {
     for (table, key, value) in
-        [("limits", "cancel_grace", "\"1s\""), ("restart", "backoff_initial", "\"1s\"")]
+        [("limits", "open_files", "64"), ("restart", "backoff_initial", "\"1s\"")]
     {
         let error = cdylib(&format!("path = \"p\"\n[{table}]\n{key} = {value}")).unwrap_err();
         let want = format!("{table}.{key} is for sidecars");

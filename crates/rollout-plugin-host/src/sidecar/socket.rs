@@ -5,9 +5,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use nix::unistd::Uid;
+use rollout_core::{Clock, SystemClock};
 use tokio::net::{UnixListener, UnixStream};
 
 /// How a directory begins that was made for one socket.
@@ -74,7 +75,7 @@ impl Drop for Socket {
 
 /// Removes what earlier workers of this user have left. What can't be removed does no harm.
 fn sweep(dir: &Path) {
-    let now = SystemTime::now();
+    let now = SystemClock.wall();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let (path, name) = (entry.path(), entry.file_name());
         let Some((name, found)) = name.to_str().zip(entry.metadata().ok()) else { continue };
@@ -146,8 +147,8 @@ mod tests {
     }
 
     fn make_old(path: &Path) {
-        let old = SystemTime::now() - STALE - Duration::from_secs(60);
-        let since = old.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let old = SystemClock.wall() - STALE - Duration::from_secs(60);
+        let since = old.duration_since(std::time::UNIX_EPOCH).unwrap();
         let at = TimeSpec::from_duration(since);
         utimensat(AT_FDCWD, path, &at, &at, UtimensatFlags::NoFollowSymlink).unwrap();
     }

@@ -11,10 +11,10 @@ use rollout_plugin_host::{Boundary, Cause, Executed, HostEvent, Plugin, PluginEr
 use rollout_process::{Io, Spawn};
 use serde_json::json;
 
-/// The example `hostile`, which cargo builds along with these tests.
-fn hostile() -> PathBuf {
+/// An example, which cargo builds along with these tests.
+fn example(name: &str) -> PathBuf {
     let deps = std::env::current_exe().unwrap();
-    let stem = deps.parent().unwrap().parent().unwrap().join("examples/hostile");
+    let stem = deps.parent().unwrap().parent().unwrap().join("examples").join(name);
     let library = file_of(&stem);
     assert!(library.exists(), "{} is built by `cargo test` without --test", library.display());
     stem
@@ -35,7 +35,13 @@ fn manifest_of(stem: &Path, name: &str, rest: &str) -> String {
 }
 
 fn manifest(rest: &str) -> String {
-    manifest_of(&hostile(), "rollout-plugin-host", rest)
+    manifest_of(&example("hostile"), "rollout-plugin-host", rest)
+}
+
+/// The example that is called from several threads.
+pub(crate) async fn threads(bench: &Bench, rest: &str) -> Plugin {
+    let manifest = manifest_of(&example("threads"), "rollout-plugin-host", rest);
+    bench.start(&manifest).await.unwrap()
 }
 
 pub(crate) async fn started(bench: &Bench, rest: &str) -> Plugin {
@@ -58,11 +64,11 @@ fn c_plugin(bench: &Bench, definitions: &[&str]) -> PathBuf {
     stem
 }
 
-async fn start_c(bench: &Bench, definitions: &[&str]) -> Result<Plugin, PluginError> {
+pub(crate) async fn start_c(bench: &Bench, definitions: &[&str]) -> Result<Plugin, PluginError> {
     bench.start(&manifest_of(&c_plugin(bench, definitions), "c_plugin", "")).await
 }
 
-fn wedged(event: &HostEvent) -> Option<String> {
+pub(crate) fn wedged(event: &HostEvent) -> Option<String> {
     match event {
         HostEvent::Wedged { method, .. } => Some(method.clone()),
         _ => None,
@@ -166,13 +172,15 @@ async fn shutdown_cancels_the_running_call_and_refuses_the_queued_ones() {
 #[tokio::test]
 async fn a_call_past_its_deadline_wedges_its_own_plugin_alone_until_it_returns() {
     let bench = Bench::new();
-    let (stuck, other) = (started(&bench, "").await, started(&bench, "").await);
+    let grace = "[limits]\ncancel_grace = \"200ms\"";
+    let (stuck, other) = (started(&bench, grace).await, started(&bench, grace).await);
     let start = Instant::now();
     let error = failure_within(&stuck, "sleep", json!(1500), 100).await;
     assert!(start.elapsed() >= Duration::from_millis(100), "not before the deadline");
     assert!(start.elapsed() < Duration::from_millis(1400));
     assert_eq!((error.code(), error.executed), ("deadline", Executed::Maybe));
-    assert_eq!(bench.event(wedged).await, "sleep");
+    assert_eq!(bench.event(wedged).await, "sleep", "without another call");
+    assert!(start.elapsed() >= Duration::from_millis(300), "not before the grace is over");
 
     let error = failure(&stuck, "echo", json!(null)).await;
     assert_eq!((error.code(), error.executed), ("wedged", Executed::No));
@@ -186,6 +194,16 @@ async fn a_call_past_its_deadline_wedges_its_own_plugin_alone_until_it_returns()
     }
     assert_alive(&stuck).await;
     assert_eq!(bench.events().iter().filter_map(wedged).count(), 1, "reported once");
+}
+
+#[tokio::test]
+async fn a_call_that_returns_within_its_grace_wedges_nothing() {
+    let bench = Bench::new();
+    let plugin = started(&bench, "[limits]\ncancel_grace = \"60s\"").await;
+    let error = failure_within(&plugin, "sleep", json!(300), 50).await;
+    assert_eq!(error.code(), "deadline");
+    assert_alive(&plugin).await;
+    assert!(bench.events().is_empty(), "{:?}", bench.events());
 }
 
 #[tokio::test]
@@ -357,7 +375,7 @@ async fn a_file_that_is_no_library_of_this_machine_is_refused_before_it_is_loade
     fs::write(file_of(&stem), "#!/bin/sh\n").unwrap();
     assert_eq!(start().await.err().unwrap().code(), "not_a_library");
     if cfg!(target_os = "linux") {
-        let mut elf = fs::read(file_of(&hostile())).unwrap();
+        let mut elf = fs::read(file_of(&example("hostile"))).unwrap();
         elf.truncate(4096);
         // The machine, at offset 18: one that nobody has built since 1990.
         elf[18..20].copy_from_slice(&1u16.to_ne_bytes());

@@ -1,7 +1,9 @@
 /* A plugin in plain C, right and wrong: each definition breaks one rule. */
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct { const uint8_t *ptr; uint64_t len; } Slice;
 typedef struct Buf { uint8_t *ptr; uint64_t len; void *owner; void (*release)(struct Buf *); } Buf;
@@ -24,6 +26,15 @@ typedef struct {
     void (*destroy)(void *);
 } Plugin;
 
+typedef struct {
+    uint64_t struct_size;
+    void *ctx;
+    void (*log)(void *, uint32_t, Slice, Slice);
+    void (*progress)(void *, uint64_t);
+    int32_t (*part)(void *, uint64_t, Buf, Buf);
+} Host;
+
+static const Host *its_host;
 static unsigned released;
 
 static void release(Buf *buf) {
@@ -46,7 +57,8 @@ static int32_t create(const void *host, Slice config, void **instance, Buf *erro
 #ifdef UNRESOLVED
     nowhere_to_be_found();
 #endif
-    (void)host, (void)config, (void)instance, (void)error;
+    its_host = host;
+    (void)config, (void)instance, (void)error;
     return 0;
 }
 
@@ -73,13 +85,29 @@ int32_t call(void *instance, const Call *call, Reply *reply) {
         give(&reply->result, call->payload.ptr, call->payload.len);
         return 0;
     }
+    if (is(call->method, "nap")) {
+        usleep(20000);
+        give(&reply->result, "1", 1);
+        return 0;
+    }
     if (is(call->method, "code")) {
         give(&reply->result, "{}", 2);
         return 42;
     }
-    if (is(call->method, "released")) {
-        uint8_t digit = '0' + released;
+    /* The code of a part with the payload as its result: of this call, or of the one before. */
+    if (is(call->method, "part") || is(call->method, "late_part")) {
+        Buf result = {0}, bytes = {0};
+        give(&result, call->payload.ptr, call->payload.len);
+        give(&bytes, "x", 1);
+        uint64_t id = is(call->method, "part") ? call->call_id : call->call_id - 1;
+        uint8_t digit = '0' + its_host->part(its_host->ctx, id, result, bytes);
+        its_host->progress(its_host->ctx, id);
         give(&reply->result, &digit, 1);
+        return 0;
+    }
+    if (is(call->method, "released")) {
+        char digits[12];
+        give(&reply->result, digits, snprintf(digits, sizeof digits, "%u", released));
         return 0;
     }
     return 3;
@@ -121,6 +149,7 @@ static const Plugin plugin = {
     .methods_json = TEXT("[{}]"),
 #else
     .methods_json = TEXT("[{\"name\":\"echo\"},{\"name\":\"fail\"},{\"name\":\"garbage\"},"
+                         "{\"name\":\"nap\"},{\"name\":\"part\"},{\"name\":\"late_part\"},"
                          "{\"name\":\"payload\"},{\"name\":\"code\"},{\"name\":\"released\"}]"),
 #endif
     .create = create,

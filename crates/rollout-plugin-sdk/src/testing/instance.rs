@@ -2,14 +2,16 @@
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
-use std::ptr;
+use std::sync::{Mutex, PoisonError};
+use std::{mem, ptr};
 
 use rollout_plugin_abi::{self as abi, Buf, Slice};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Answer, Code, Failure, Log, Logs};
-use crate::{Level, Plugin, export};
+use crate::export::{self, Exclusive};
+use crate::{Level, Plugin};
 
 /// The deepest nesting of JSON that a worker lets through.
 const MAX_DEPTH: usize = 100;
@@ -25,6 +27,7 @@ pub(super) struct Instance<P: Plugin> {
 struct Offered {
     host: abi::Host,
     logs: Logs,
+    parts: Mutex<Vec<Answer>>,
 }
 
 impl<P: Plugin> Instance<P> {
@@ -33,14 +36,17 @@ impl<P: Plugin> Instance<P> {
             struct_size: size_of::<abi::Host>() as u64,
             ctx: ptr::null_mut(),
             log: Some(log),
+            progress: Some(progress),
+            part: Some(part),
         };
-        let offered = Box::into_raw(Box::new(Offered { host, logs: logs.clone() }));
+        let (logs, parts) = (logs.clone(), Mutex::default());
+        let offered = Box::into_raw(Box::new(Offered { host, logs, parts }));
         let (mut raw, mut error) = (ptr::null_mut(), Given(Buf::EMPTY));
         // SAFETY: as the ABI has it; `offered` is freed below, or after `destroy`.
         let code = unsafe {
             (*offered).host.ctx = offered.cast();
             let host = &raw const (*offered).host;
-            export::create::<P>(host, Slice::of(config), &raw mut raw, &raw mut error.0)
+            export::create::<Exclusive<P>>(host, Slice::of(config), &raw mut raw, &raw mut error.0)
         };
         if code == abi::OK {
             return Ok(Self { raw, host: offered, plugin: PhantomData });
@@ -53,21 +59,43 @@ impl<P: Plugin> Instance<P> {
     pub(super) fn call(&self, call: &abi::Call) -> Result<Answer, Failure> {
         let mut reply = abi::Reply::EMPTY;
         // SAFETY: as the ABI has it: live, on its thread, and `call` lives until this returns.
-        let code = unsafe { export::call::<P>(self.raw, call, &raw mut reply) };
-        let (result, payload) = (Given(reply.result), Given(reply.payload));
-        if code != abi::OK {
-            return Err(failure(code, &result));
-        }
-        match read(result.bytes()) {
-            Ok(result) => Ok(Answer { result, payload: payload.bytes().to_vec() }),
-            Err(message) => Err(Failure { code: Code::Malformed, message }),
-        }
+        let code = unsafe { export::call::<Exclusive<P>>(self.raw, call, &raw mut reply) };
+        answer(code, &Given(reply.result), &Given(reply.payload))
+    }
+
+    /// The parts that came since the last look.
+    pub(super) fn parts(&self) -> Vec<Answer> {
+        // SAFETY: lives until this is dropped.
+        let offered = unsafe { &*self.host };
+        mem::take(&mut *offered.parts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes a batch of calls; the answer to each. A call that has none gets the batch's own failure.
+    pub(super) fn batch(&self, calls: &[abi::Call]) -> Vec<Result<Answer, Failure>> {
+        let pointers: Vec<*const abi::Call> = calls.iter().map(ptr::from_ref).collect();
+        let answers = Mutex::new(vec![None; calls.len()]);
+        let sink = abi::Sink {
+            struct_size: size_of::<abi::Sink>() as u64,
+            ctx: (&raw const answers).cast_mut().cast(),
+            item: Some(item),
+        };
+        let count = calls.len() as u64;
+        // SAFETY: as for `call`.
+        let code = unsafe {
+            export::call_batch::<Exclusive<P>>(self.raw, pointers.as_ptr(), count, &raw const sink)
+        };
+        let missing = || match code {
+            abi::OK => Failure { code: Code::Malformed, message: "it has no answer".into() },
+            code => Failure { code: kind(code), message: "the batch was given up".into() },
+        };
+        let answers: Answers = answers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(missing()))).collect()
     }
 
     pub(super) fn shutdown(&self) -> Result<(), Failure> {
         let mut error = Given(Buf::EMPTY);
         // SAFETY: as the ABI has it: live, and on its thread.
-        match unsafe { export::shutdown::<P>(self.raw, 0, &raw mut error.0) } {
+        match unsafe { export::shutdown::<Exclusive<P>>(self.raw, 0, &raw mut error.0) } {
             abi::OK => Ok(()),
             code => Err(failure(code, &error)),
         }
@@ -79,7 +107,7 @@ impl<P: Plugin> Drop for Instance<P> {
         // SAFETY: live, on its thread, and not used again; the host is from `Box::into_raw`, and
         // nobody uses it once `destroy` has returned.
         unsafe {
-            export::destroy::<P>(self.raw);
+            export::destroy::<Exclusive<P>>(self.raw);
             drop(Box::from_raw(self.host));
         }
     }
@@ -121,18 +149,35 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-fn failure(code: i32, error: &Given) -> Failure {
-    #[derive(Deserialize)]
-    struct Told {
-        message: String,
+/// The answers to a batch's calls, so far.
+type Answers = Vec<Option<Result<Answer, Failure>>>;
+
+fn answer(code: i32, result: &Given, payload: &Given) -> Result<Answer, Failure> {
+    if code != abi::OK {
+        return Err(failure(code, result));
     }
-    let code = match code {
+    match read(result.bytes()) {
+        Ok(result) => Ok(Answer { result, payload: payload.bytes().to_vec() }),
+        Err(message) => Err(Failure { code: Code::Malformed, message }),
+    }
+}
+
+const fn kind(code: i32) -> Code {
+    match code {
         abi::BAD_PARAMS => Code::BadParams,
         abi::UNKNOWN_METHOD => Code::UnknownMethod,
         abi::CANCELLED => Code::Cancelled,
         abi::PANIC => Code::Panicked,
         _ => Code::User,
-    };
+    }
+}
+
+fn failure(code: i32, error: &Given) -> Failure {
+    #[derive(Deserialize)]
+    struct Told {
+        message: String,
+    }
+    let code = kind(code);
     let told = serde_json::from_slice(error.bytes());
     let message = told.map_or_else(|error| error.to_string(), |Told { message }| message);
     Failure { code, message }
@@ -153,4 +198,46 @@ unsafe extern "C" fn log(context: *mut c_void, level: u32, target: Slice, messag
         _ => Level::Error,
     };
     offered.logs.add(Log { level, target: text(target), message: text(message) });
+}
+
+/// A test needs no such sign.
+///
+/// # Safety
+/// None is needed.
+unsafe extern "C" fn progress(_: *mut c_void, _: u64) {}
+
+/// # Safety
+/// As the ABI has it: `context` is the [`Offered`] handed to the instance, the buffers are given away.
+unsafe extern "C" fn part(context: *mut c_void, _: u64, result: Buf, payload: Buf) -> i32 {
+    // SAFETY: the caller's promise.
+    let offered = unsafe { &*context.cast::<Offered>() };
+    match answer(abi::OK, &Given(result), &Given(payload)) {
+        Ok(part) => {
+            offered.parts.lock().unwrap_or_else(PoisonError::into_inner).push(part);
+            abi::OK
+        }
+        Err(_) => abi::BAD_PARAMS,
+    }
+}
+
+/// # Safety
+/// As the ABI has it: `context` is the batch's answers, the buffers are given away.
+unsafe extern "C" fn item(
+    context: *mut c_void,
+    index: u64,
+    code: i32,
+    result: Buf,
+    payload: Buf,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    let answers = unsafe { &*context.cast::<Mutex<Answers>>() };
+    let answered = answer(code, &Given(result), &Given(payload));
+    let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+    match answers.get_mut(index as usize) {
+        Some(place @ None) => {
+            *place = Some(answered);
+            abi::OK
+        }
+        _ => abi::BAD_PARAMS,
+    }
 }
