@@ -2,8 +2,8 @@
 
     python3 python/bench.py [--seconds S]
 
-Round trips of 64 bytes one at a time, calls with 64 in flight on plain and on ``async def`` handlers,
-and round trips of 1 MiB. The other end is a few lines of Python in this process; the bare socket is
+Round trips of 64 bytes one at a time, calls with 64 in flight and items in batches of 64 on plain and
+on ``async def`` handlers, streamed parts, and round trips of 1 MiB. The other end is a few lines of Python in this process; the bare socket is
 a process that sends back what it receives, with no frames and no JSON. Prints figures, judges none.
 """
 
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
 HEADER = struct.Struct(">II")
 TEXT = "x" * 64
+WINDOW = 16
 LARGE = bytes(1 << 20)
 
-SIDECAR = """
+SIDECAR = f"""
+TEXT = {TEXT!r}
 from rollout_plugin import Plugin, Reply, method, run
 
 class Bench(Plugin):
@@ -42,6 +44,11 @@ class Bench(Plugin):
     @method
     async def aecho(self, params, call):
         return params
+
+    @method
+    def parts(self, params, call):
+        for _ in range(params):
+            yield TEXT
 
 run(Bench)
 """
@@ -97,7 +104,7 @@ def call(number: int, name: str, params: object = None, tail: bytes = b"") -> by
 
 
 def greet(connected: socket.socket) -> None:
-    limits = {"max_frame": 1 << 24, "max_in_flight": 64}
+    limits = {"max_frame": 1 << 24, "max_in_flight": 64, "part_window": WINDOW}
     hello: dict[str, object]
     hello = {"t": "hello", "proto": [1, 1], "plugin": "bench", "config": {}, "limits": limits}
     connected.sendall(frame(hello))
@@ -164,6 +171,30 @@ def many(connected: socket.socket, name: str, seconds: float, places: int = 64) 
     return rate
 
 
+def batches(connected: socket.socket, name: str, seconds: float, items: int = 64) -> float:
+    """Items a second, one batch after the other."""
+    each = [{"n": n, "params": TEXT} for n in range(items)]
+    batch = frame({"t": "batch", "id": 1, "method": name, "items": each, "timeout_ms": 60000})
+    return answered(connected, batch, items + 1, items, seconds)
+
+
+def streamed(connected: socket.socket, seconds: float) -> float:
+    """Parts a second, as many to a call as need no credit."""
+    return answered(connected, call(1, "parts", WINDOW), WINDOW + 1, WINDOW, seconds)
+
+
+def answered(connected: socket.socket, data: bytes, frames: int, units: int, seconds: float) -> float:
+    done, begin = 0, time.perf_counter()
+    while time.perf_counter() < begin + seconds:
+        connected.sendall(data)
+        rest, left = b"", frames
+        while left:
+            rest, answers = answers_in(rest + connected.recv(65536))
+            left -= answers
+        done += units
+    return done / (time.perf_counter() - begin)
+
+
 def answers_in(data: bytes) -> tuple[bytes, int]:
     """What is left behind the last whole frame, and how many there are before it."""
     at, count = 0, 0
@@ -200,6 +231,8 @@ def main() -> None:
             print(f"64 B round trip {name}: {b:8.1f} us, bare {a:8.1f} us: {b / a:.2f} times")
         for name in ("echo", "aecho"):
             print(f"{name}, 64 in flight: {many(sdk, name, seconds):10,.0f} calls/s")
+            print(f"{name}, batches of 64: {batches(sdk, name, seconds):9,.0f} items/s")
+        print(f"parts, 16 to a call: {streamed(sdk, seconds):12,.0f} parts/s")
         a, b = (at(repeat(f, seconds), 0.5) for f in (bare(raw_large, LARGE), large(sdk)))
         print(f"1 MiB round trip p50: {b:10.0f} us, bare {a:8.0f} us")
 

@@ -39,8 +39,15 @@ def _no_number(text: str) -> Any:
     raise Malformed(f"{text} is no JSON")
 
 
+def _int(text: str) -> int | Unreadable:
+    try:
+        return int(text)
+    except ValueError as error:
+        return Unreadable(str(error))
+
+
 _DECODER = json.JSONDecoder(parse_constant=_no_number)
-_LENIENT = json.JSONDecoder(parse_constant=_no_number, parse_int=str)
+_LENIENT = json.JSONDecoder(parse_constant=_no_number, parse_int=_int)
 _scan = _DECODER.scan_once  # type: ignore[attr-defined]
 
 
@@ -65,13 +72,24 @@ def _value(text: str) -> Any:
             return value
     except (StopIteration, json.JSONDecodeError):
         pass
-    except ValueError as error:
-        # Python's bound on the digits of an int, in one call's parameters.
+    except ValueError:
+        # Python's bound on the digits of an int.
         value = _LENIENT.decode(text)
-        value["params"] = Unreadable(str(error))
+        items = value.get("items") if type(value) is dict else None
+        for call in [value, *(items if type(items) is list else ())]:
+            if type(call) is dict and (found := _unreadable(call.get("params"))):
+                call["params"] = found
         return value
     # White space around it, or an error that this words better.
     return _DECODER.decode(text)
+
+
+def _unreadable(value: Any) -> Unreadable | None:
+    """What in it Python does not read, if there is such a thing."""
+    if type(value) is Unreadable:
+        return value
+    inside = value.values() if type(value) is dict else value if type(value) is list else ()
+    return next(filter(None, map(_unreadable, inside)), None)
 
 
 def _make_encoder() -> Any:

@@ -8,34 +8,36 @@ from collections import deque
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from typing import Any
 
-    from rollout_plugin._plugin import Call
-
     Answer = Callable[[int, Any, "BaseException | None"], None]
+    Begin = Callable[[], Coroutine[Any, Any, Any]]
 
 
 class Loop:
     """Runs each call as a task; calls that come together cost one hand-over, and so do answers."""
 
-    def __init__(self, answer: Answer, flush: Callable[[], None]) -> None:
+    def __init__(self, places: int, answer: Answer, flush: Callable[[], object]) -> None:
+        self._places = places
         self._answer = answer
         self._flush = flush
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._new: deque[tuple[int, Callable[..., Any], Any, Call]] = deque()
+        self._new: deque[tuple[int, Begin]] = deque()
         self._waking = False
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._flushing = False
 
-    def start(self, number: int, handler: Callable[..., Any], params: Any, call: Call) -> None:
+    def start(self, number: int, begin: Begin) -> None:
         """Takes a call, which begins with the next `wake`. From one thread at a time."""
         if self._loop is None:
             import asyncio
 
+            self.places = asyncio.Semaphore(self._places)
+            """As many items of batches as there are places run at the same time."""
             self._loop = asyncio.new_event_loop()
             threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        self._new.append((number, handler, params, call))
+        self._new.append((number, begin))
 
     def wake(self) -> None:
         """Begins the calls that were taken."""
@@ -54,8 +56,8 @@ class Loop:
         # First: what is added from here on wakes the loop again.
         self._waking = False
         while self._new:
-            number, handler, params, call = self._new.popleft()
-            self._tasks[number] = self._loop.create_task(self._run(number, handler, params, call))
+            number, begin = self._new.popleft()
+            self._tasks[number] = self._loop.create_task(self._run(number, begin))
 
     def _cancel(self, number: int) -> None:
         task = self._tasks.get(number)
@@ -63,14 +65,18 @@ class Loop:
             # A turn later: a task that is cancelled before its first never runs a line.
             self._loop.call_soon(task.cancel)
 
-    async def _run(self, number: int, handler: Callable[..., Any], params: Any, call: Call) -> None:
+    async def _run(self, number: int, begin: Begin) -> None:
         done, error = None, None
         try:
-            done = await handler(params, call)
+            done = await begin()
         except BaseException as raised:
             error = raised
         self._tasks.pop(number, None)
         self._answer(number, done, error)
+        self.flush_soon()
+
+    def flush_soon(self) -> None:
+        """Writes what is queued once the tasks that can go on have done so. On the loop's thread."""
         if not self._flushing and self._loop is not None:
             self._flushing = True
             self._loop.call_soon(self._flush_all)

@@ -9,10 +9,11 @@ import socket
 import sys
 import traceback
 
+from rollout_plugin._answers import line
 from rollout_plugin._json import Malformed
 from rollout_plugin._log import to_worker
 from rollout_plugin._plugin import Plugin, methods
-from rollout_plugin._server import Server, line
+from rollout_plugin._server import Server
 from rollout_plugin._wire import Wire
 
 TYPE_CHECKING = False
@@ -64,6 +65,7 @@ def serve(
         config, limits = message["config"], message["limits"]
         oldest, newest = message["proto"]
         frame, in_flight = limits["max_frame"], limits["max_in_flight"]
+        window = limits["part_window"]
     except (Malformed, KeyError, TypeError, ValueError) as error:
         sys.exit(f"the worker's first message is none: {line(error)}")
     if not oldest <= _PROTO <= newest:
@@ -71,7 +73,7 @@ def serve(
         return True
     wire.max_frame = frame
     to_worker(wire)
-    server = Server(wire, min(plugin.max_in_flight, in_flight), ended)
+    server = Server(wire, min(plugin.max_in_flight, in_flight), window, ended)
     try:
         instance = plugin(config)
     except Exception as error:

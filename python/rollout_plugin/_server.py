@@ -3,7 +3,8 @@
 The thread that reads runs a plain handler itself: nothing is handed over, and the answers of calls
 that came together leave together. The main thread watches. When a handler keeps the reader for
 longer than a moment, another thread reads on in its place, so that no call waits for another; a
-method that was slow once runs on a thread of its own until it has been quick for a while.
+method that was slow once runs on a thread of its own until it has been quick for a while. Handlers
+that yield, and batches, have a thread of their own from the start.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import traceback
 from _queue import Empty, SimpleQueue
 from time import monotonic
 
-from rollout_plugin._json import Malformed, TooDeep, Unreadable, encode
-from rollout_plugin._log import plain
+from rollout_plugin._answers import Answers, line
+from rollout_plugin._batch import Batch
+from rollout_plugin._handlers import Handler
+from rollout_plugin._json import Malformed, Unreadable
 from rollout_plugin._loop import Loop
-from rollout_plugin._plugin import BadParams, Call, Plugin, Reply, methods
+from rollout_plugin._parts import Lane
+from rollout_plugin._plugin import BadParams, Call, Plugin, methods
 from rollout_plugin._threads import Threads
-from rollout_plugin._wire import TooLarge, Wire
+from rollout_plugin._wire import Wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,20 +35,22 @@ _SLOW = 0.001
 """A handler that takes longer, in seconds, costs less on a thread of its own than it delays."""
 _QUICK_AGAIN = 100
 """After so many quick calls on other threads, a method is run by the reader again."""
-_COROUTINE = 0x80
-"""inspect.CO_COROUTINE, without the import of inspect."""
 
 
 class Server:
     """Reads and answers from the start; knows the plugin as soon as there is one."""
 
-    def __init__(self, wire: Wire, in_flight: int, ended: Callable[[int], object]) -> None:
+    def __init__(
+        self, wire: Wire, in_flight: int, window: int, ended: Callable[[int], object]
+    ) -> None:
         self.in_flight = in_flight
         self._wire = wire
+        self._window = window
         self._ended = ended
-        self._handlers: dict[str, tuple[Callable[..., Any], bool]] = {}
+        self._answers = Answers(wire)
+        self._handlers: dict[str, Handler] = {}
         self._calls: dict[int, Call] = {}
-        self._loop = Loop(self._answer, wire.flush)
+        self._loop = Loop(in_flight, self._answer, wire.flush)
         wire.before_wait = self._pass_on
         self._slow: dict[str, int] = {}
         # Holds one item while the reader is in a handler; who takes it out, reads on. The list's
@@ -62,8 +68,10 @@ class Server:
     def take(self, plugin: Plugin) -> None:
         """Says whose methods are called."""
         for name in methods(type(plugin)):
-            handler = getattr(plugin, name)
-            self._handlers[name] = (handler, _is_async(handler))
+            self._handlers[name] = Handler(getattr(plugin, name))
+
+    def _lane(self, number: int) -> Lane:
+        return Lane(self._wire, number, self._window)
 
     def serve(self, plugin: Plugin) -> bool:
         """Watches the reader until the end; whether it was asked for."""
@@ -74,7 +82,8 @@ class Server:
         return told is None
 
     def _watch(self) -> bool | None:
-        """Watches while handlers are run, then waits until one is run again or the end comes."""
+        """Watches while handlers are run or answers lie about, then waits until it has to again or
+        the end comes."""
         while True:
             seen = self._turns
             try:
@@ -90,8 +99,13 @@ class Server:
                 self._take_over()
                 continue
             self._watched = False
-            if self._turns == seen:
+            if self._turns == seen and not self._wire.flush():
                 return self._told.get()
+
+    def _watch_on(self) -> None:
+        if not self._watched:
+            self._watched = True
+            self._told.put(True)
 
     def _take_over(self) -> None:
         """Lets another thread read, if the reader is still in a handler."""
@@ -130,7 +144,13 @@ class Server:
         try:
             if kind == "call":
                 return self._start(message, tail)
-            if kind == "cancel":
+            if kind == "batch":
+                self._start_batch(message, tail)
+            elif kind == "credit":
+                self._credit(message["id"], message["n"])
+            elif kind == "ping":
+                self._wire.queue('{"t":"pong"}')
+            elif kind == "cancel":
                 self._cancel(message["id"])
             elif kind == "shutdown":
                 for number in list(self._calls):
@@ -146,34 +166,52 @@ class Server:
             call._cancel()
             self._loop.cancel(number)
 
+    def _credit(self, number: int, count: int) -> None:
+        call = self._calls.get(number)
+        if call is not None and call._lane is not None:
+            call._lane.give(count)
+
     def _start(self, message: dict[str, Any], tail: bytes) -> bool:
         number, name, params = message["id"], message["method"], message["params"]
-        call = Call(name, tail, message["timeout_ms"] / 1000)
-        found = self._handlers.get(name)
-        if found is None:
-            self._fail(number, "unknown_method", f"no method {name!r}")
+        call = Call(name, tail, message["timeout_ms"] / 1000, number, self._lane)
+        handler = self._handlers.get(name)
+        if handler is None:
+            self._answers.fail(number, "unknown_method", f"no method {name!r}")
             return True
         if type(params) is Unreadable:
-            self._fail(number, "bad_params", params.reason)
+            self._answers.fail(number, "bad_params", params.reason)
             return True
-        handler, is_async = found
         self._calls[number] = call
-        if is_async:
-            self._loop.start(number, handler, params, call)
-        elif name in self._slow:
+        if handler.is_async:
+            self._loop.start(number, lambda: handler.run(params, call))
+        elif handler.streams or name in self._slow:
             self._threads.run(lambda: self._elsewhere(number, handler, params, call))
         else:
             return self._here(number, handler, params, call)
         return True
 
-    def _here(self, number: int, handler: Callable[..., Any], params: Any, call: Call) -> bool:
+    def _start_batch(self, message: dict[str, Any], tail: bytes) -> None:
+        number, name = message["id"], message["method"]
+        call = Call(name, b"", message["timeout_ms"] / 1000, number, self._lane)
+        batch = Batch(call, message["items"], tail)
+        handler = self._handlers.get(name)
+        if handler is None:
+            self._answers.fail(number, "unknown_method", f"no method {name!r}")
+            return
+        for n, reason in batch.unreadable:
+            self._answers.item(number, n, BadParams(reason))
+        self._calls[number] = call
+        if handler.is_async:
+            self._loop.start(number, lambda: self._batch_on_loop(handler, batch))
+        else:
+            self._threads.run(lambda: self._batch(handler, batch))
+
+    def _here(self, number: int, handler: Handler, params: Any, call: Call) -> bool:
         """Runs a handler on the reader; whether it is still the reader afterwards."""
         begin = monotonic()
         self._turns += 1
         self._turn.append(call.method)
-        if not self._watched:
-            self._watched = True
-            self._told.put(True)
+        self._watch_on()
         self._run(number, handler, params, call)
         slow = monotonic() - begin > _SLOW
         if slow:
@@ -187,7 +225,7 @@ class Server:
             self._pass_on()
         return True
 
-    def _elsewhere(self, number: int, handler: Callable[..., Any], params: Any, call: Call) -> None:
+    def _elsewhere(self, number: int, handler: Handler, params: Any, call: Call) -> None:
         """Runs a handler on a thread of its own."""
         begin = monotonic()
         self._run(number, handler, params, call)
@@ -201,65 +239,47 @@ class Server:
         else:
             self._slow.pop(call.method, None)
 
-    def _run(self, number: int, handler: Callable[..., Any], params: Any, call: Call) -> None:
+    def _run(self, number: int, handler: Handler, params: Any, call: Call) -> None:
         try:
-            done = handler(params, call)
+            done = handler.run(params, call)
         except BaseException as error:
             self._answer(number, None, error)
         else:
             self._answer(number, done, None)
 
-    def _answer(self, number: int, done: Any, error: BaseException | None) -> None:
-        """Queues the answer to a call: what its handler returned or raised."""
-        try:
-            if error is None:
-                self._reply(number, done)
+    def _batch(self, handler: Handler, batch: Batch) -> None:
+        """Answers a batch on a thread of its own."""
+        number = batch.call._number
+        flushed = monotonic()
+
+        def answer(n: int, outcome: Any) -> None:
+            nonlocal flushed
+            self._answers.item(number, batch.numbers[n], outcome)
+            now = monotonic()
+            if now - flushed > _SLOW:
+                self._wire.flush()
+                flushed = now
             else:
-                self._report(number, error)
-        except TooLarge as large:
-            size, _ = large.args
-            self._fail(number, "too_large", "the answer is too large", got=size)
-        except BaseException as unfit:
-            self._report(number, unfit)
-        finally:
-            self._calls.pop(number, None)
+                # The next item may be slow; this answer shall not wait for it.
+                self._watch_on()
 
-    def _reply(self, number: int, done: Any) -> None:
-        payload = b""
-        if isinstance(done, Reply):
-            done, payload = done.result, done.payload
-        text = '{"t":"reply","id":%d,"result":%s}' % (number, encode(done, 1))
-        self._wire.queue(text, payload)
-
-    def _report(self, number: int, error: BaseException) -> None:
-        if isinstance(error, BadParams):
-            self._fail(number, "bad_params", str(error))
-        elif isinstance(error, TooDeep):
-            self._fail(number, "user", f"the result is {error}")
-        elif _is_cancelled(error):
-            self._fail(number, "cancelled", "cancelled on request")
-        else:
-            trace = "".join(traceback.format_exception(error))
-            self._fail(number, "user", line(error), traceback=trace)
-
-    def _fail(self, number: int, code: str, text: str, **more: Any) -> None:
-        message = {"t": "error", "id": number, "code": code, "message": text}
+        error = None
         try:
-            self._wire.queue(encode(message | more))
-        except (TooLarge, UnicodeEncodeError):
-            self._wire.queue(encode(message | {"message": plain(text)}))
+            handler.run_batch(batch.params, batch.call, answer)
+        except BaseException as raised:
+            error = raised
+        self._answer(number, None, error)
+        self._wire.flush()
 
+    async def _batch_on_loop(self, handler: Handler, batch: Batch) -> None:
+        def answer(n: int, outcome: Any) -> None:
+            self._answers.item(batch.call._number, batch.numbers[n], outcome)
+            self._loop.flush_soon()
 
-def _is_async(handler: Callable[..., Any]) -> bool:
-    code = getattr(handler, "__code__", None)
-    return code is not None and bool(code.co_flags & _COROUTINE)
+        await handler.run_batch(batch.params, batch.call, answer, self._loop.places)
 
-
-def _is_cancelled(error: BaseException) -> bool:
-    asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and isinstance(error, asyncio.CancelledError)
-
-
-def line(error: BaseException) -> str:
-    """An exception as its traceback's last line has it."""
-    return "".join(traceback.format_exception_only(error)).strip()
+    def _answer(self, number: int, done: Any, error: BaseException | None) -> None:
+        """Queues the answer to a call or the end of a batch: what was returned or raised."""
+        call = self._calls.pop(number)
+        call._end()
+        self._answers.call(number, done, error)

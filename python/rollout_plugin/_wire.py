@@ -36,7 +36,7 @@ class Wire:
         self._writing = threading.Lock()
         self._queued: list[bytes] = []
         self.max_frame = 2**32 - 1
-        self.before_wait: Callable[[], None] = self.flush
+        self.before_wait: Callable[[], object] = self.flush
 
     def read(self) -> tuple[dict[str, Any], bytes] | None:
         """The next message and its tail; None at the end, also in the midst of a frame. Raises
@@ -73,11 +73,13 @@ class Wire:
             self._send()
             self._all(head, tail)
 
-    def flush(self) -> None:
-        """Writes what is queued."""
-        if self._queued:
-            with self._writing:
-                self._send()
+    def flush(self) -> bool:
+        """Writes what is queued; whether there was something."""
+        if not self._queued:
+            return False
+        with self._writing:
+            self._send()
+        return True
 
     def _send(self) -> None:
         # Others may queue more meanwhile, at the end.

@@ -5,6 +5,7 @@
     with Host(Shout, {"loud": True}) as host:
         assert host.call("shout", {"text": "hi"}).result == "HI"
 
+`Host.stream` gives the parts of an answer as they come, `Host.batch` the answers to several items.
 A call that fails raises `CallError`. What the plugin logs is in `Host.logs`. As it does in a worker,
 `logging` goes to the host while there is one.
 """
@@ -16,6 +17,7 @@ import logging
 import socket
 import threading
 from concurrent.futures import Future
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rollout_plugin._plugin import Plugin, Reply
@@ -23,7 +25,11 @@ from rollout_plugin._serve import serve
 from rollout_plugin._wire import TooLarge, Wire
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
+    from typing import TypeVar
+
+    Started = TypeVar("Started", bound="Pending")
 
 
 class CallError(Exception):
@@ -42,6 +48,10 @@ class Refused(Exception):
     """A plugin that did not start."""
 
 
+_WINDOW = 16
+"""How many parts a call may send before they are taken, as in a worker."""
+
+
 class Log(NamedTuple):
     """A log record, as a worker gets it."""
 
@@ -54,6 +64,8 @@ class Pending:
     """A call under way."""
 
     def __init__(self, host: Host, number: int) -> None:
+        self.progress = 0
+        """How often the plugin has said that it is not stuck."""
         self._host = host
         self._number = number
         self._answer: Future[Reply] = Future()
@@ -65,6 +77,65 @@ class Pending:
     def reply(self, wait: float = 10.0) -> Reply:
         """The reply, waited for at most so many seconds. Raises `CallError`, or `TimeoutError`."""
         return self._answer.result(wait)
+
+    def _part(self, part: Reply) -> None:
+        """Drops a part, as a worker does where the caller asked for none."""
+        self._credit(1)
+
+    def _credit(self, count: int) -> None:
+        self._host._wire.write({"t": "credit", "id": self._number, "n": count})
+
+    def _item(self, n: int, outcome: Reply | CallError) -> None:
+        raise AssertionError(f"call {self._number} is no batch")
+
+    def _end(self, outcome: Reply | CallError) -> None:
+        if isinstance(outcome, CallError):
+            self._answer.set_exception(outcome)
+        else:
+            self._answer.set_result(outcome)
+
+
+class Stream(Pending):
+    """A call whose parts are taken: iterate over it, then take its `reply`."""
+
+    def __init__(self, host: Host, number: int, wait: float) -> None:
+        super().__init__(host, number)
+        self._wait = wait
+        self._parts: SimpleQueue[Reply | None] = SimpleQueue()
+
+    def __iter__(self) -> Iterator[Reply]:
+        taken = 0
+        while (part := self._next()) is not None:
+            taken += 1
+            if taken == _WINDOW // 2:
+                self._credit(taken)
+                taken = 0
+            yield part
+
+    def _next(self) -> Reply | None:
+        try:
+            return self._parts.get(timeout=self._wait)
+        except Empty:
+            raise TimeoutError(f"no part within {self._wait} s") from None
+
+    def _part(self, part: Reply) -> None:
+        self._parts.put(part)
+
+    def _end(self, outcome: Reply | CallError) -> None:
+        super()._end(outcome)
+        self._parts.put(None)
+
+
+class _Batch(Pending):
+    """A batch under way."""
+
+    def __init__(self, host: Host, number: int, count: int) -> None:
+        super().__init__(host, number)
+        self.outcomes: list[Reply | CallError | None] = [None] * count
+
+    def _item(self, n: int, outcome: Reply | CallError) -> None:
+        assert self.outcomes[n] is None, f"item {n} is answered twice"
+        self.outcomes[n] = outcome
 
 
 class Host:
@@ -90,7 +161,7 @@ class Host:
         self._lock = threading.Lock()
         self._serving = threading.Thread(target=self._serve, args=(plugin,), daemon=True)
         self._serving.start()
-        limits = {"max_frame": max_frame, "max_in_flight": max_in_flight}
+        limits = {"max_frame": max_frame, "max_in_flight": max_in_flight, "part_window": _WINDOW}
         hello = {"t": "hello", "proto": [1, 1], "plugin": plugin.name, "limits": limits}
         self._wire.write(hello | {"config": json.loads(json.dumps(config or {}))})
         self._wire.max_frame = max_frame
@@ -115,15 +186,61 @@ class Host:
         self, method: str, params: Any = None, payload: bytes = b"", *, timeout: float = 10.0
     ) -> Pending:
         """Starts a call, whose handler is told that it has so many seconds."""
+        message = {"t": "call", "method": method, "params": params}
+        return self._send(Pending, message, payload, timeout)
+
+    def stream(
+        self, method: str, params: Any = None, payload: bytes = b"", *, timeout: float = 10.0
+    ) -> Stream:
+        """Starts a call whose parts are taken; each is waited for at most so long."""
+        message = {"t": "call", "method": method, "params": params}
+        return self._send(lambda *at: Stream(*at, timeout), message, payload, timeout)
+
+    def batch(
+        self,
+        method: str,
+        params: Sequence[Any],
+        payloads: Sequence[bytes] | None = None,
+        *,
+        timeout: float = 10.0,
+    ) -> list[Reply | CallError]:
+        """Calls a method for each of the items at once, and waits for all their answers. An item
+        that fails has its error among them."""
+        payloads = [b""] * len(params) if payloads is None else payloads
+        items = [
+            {"n": n, "params": one, "tail": len(payload)}
+            for n, (one, payload) in enumerate(zip(params, payloads, strict=True))
+        ]
+        message = {"t": "batch", "method": method, "items": items}
+        tail = b"".join(payloads)
+        batch = self._send(lambda *at: _Batch(*at, len(items)), message, tail, timeout)
+        left: CallError | None = None
+        try:
+            batch.reply(timeout)
+        except CallError as error:
+            left = error
+        except TimeoutError:
+            batch.cancel()
+            raise
+        outcomes = [left if outcome is None else outcome for outcome in batch.outcomes]
+        assert None not in outcomes, "an item has no answer"
+        return outcomes  # type: ignore[return-value]
+
+    def _send(
+        self,
+        make: Callable[[Host, int], Started],
+        message: dict[str, Any],
+        payload: bytes,
+        timeout: float,
+    ) -> Started:
         with self._lock:
             if self._over:
                 raise CallError("closed", "the plugin has ended")
             self._next += 1
             number = self._next
-            call = self._pending[number] = Pending(self, number)
-        message = {"t": "call", "id": number, "method": method, "params": params}
+            call = self._pending[number] = make(self, number)
         try:
-            self._wire.write(message | {"timeout_ms": int(timeout * 1000)}, payload)
+            self._wire.write(message | {"id": number, "timeout_ms": int(timeout * 1000)}, payload)
         except TooLarge as large:
             del self._pending[number]
             size, limit = large.args
@@ -181,19 +298,26 @@ class Host:
     def _read(self) -> None:
         while (frame := self._wire.read()) is not None:
             message, tail = frame
-            if message["t"] == "log":
-                self._log(message)
-                continue
-            call = self._pending.pop(message["id"])
-            if message["t"] == "reply":
-                call._answer.set_result(Reply(message["result"], tail))
-            else:
-                error = CallError(message["code"], message["message"], message.get("traceback"))
-                call._answer.set_exception(error)
+            self._take(message, tail)
         with self._lock:
             self._over = True
         for call in self._pending.values():
-            call._answer.set_exception(CallError("closed", "the plugin has ended"))
+            call._end(CallError("closed", "the plugin has ended"))
+
+    def _take(self, message: dict[str, Any], tail: bytes) -> None:
+        kind = message["t"]
+        if kind == "log":
+            return self._log(message)
+        call = self._pending[message["id"]]
+        if kind == "part":
+            call._part(Reply(message["result"], tail))
+        elif kind == "progress":
+            call.progress += 1
+        elif kind == "item":
+            call._item(message["n"], _outcome(message, tail))
+        else:
+            del self._pending[message["id"]]
+            call._end(_outcome(message, tail))
 
     def _end(self) -> None:
         """Puts everything back, whatever the plugin still does."""
@@ -205,3 +329,11 @@ class Host:
             self._sockets[1].close()
         logging.root.setLevel(self._root[0])
         logging.root.handlers[:] = self._root[1]
+
+
+def _outcome(message: dict[str, Any], tail: bytes) -> Reply | CallError:
+    """What an answer says."""
+    if "result" in message:
+        return Reply(message["result"], tail)
+    error = message.get("error", message)
+    return CallError(error["code"], error["message"], error.get("traceback"))

@@ -24,7 +24,7 @@ from rollout_plugin._serve import serve
 from rollout_plugin.testing import CallError, Host
 from tests.test_rollout_plugin import PYTHON
 
-HELLO = b'{"t":"hello","proto":[1,1],"config":{},"limits":{"max_frame":65536,"max_in_flight":8}}'
+HELLO = b'{"t":"hello","proto":[1,1],"config":{},"limits":{"max_frame":65536,"max_in_flight":8,"part_window":4}}'
 
 
 def frame(text: bytes, tail: bytes = b"") -> bytes:

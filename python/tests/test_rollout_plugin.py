@@ -109,7 +109,7 @@ class Host:
         self.thread = threading.Thread(target=run, daemon=True)
         self.thread.start()
         test.addCleanup(end)
-        limits = {"max_frame": 65536, "max_in_flight": 64}
+        limits = {"max_frame": 65536, "max_in_flight": 64, "part_window": 4}
         message = {"t": "hello", "proto": [1, 1], "plugin": "sample", "config": {}}
         self.wire.write(message | {"limits": limits} | hello)
         self.first = self.read()[0]
@@ -138,7 +138,7 @@ class Serving(unittest.TestCase):
         self.assertNotIn("helper", [entry["name"] for entry in ready["methods"]])
 
     def test_the_smaller_max_in_flight_holds(self) -> None:
-        host = Host(self, limits={"max_frame": 65536, "max_in_flight": 2})
+        host = Host(self, limits={"max_frame": 65536, "max_in_flight": 2, "part_window": 4})
         self.assertEqual(host.first["max_in_flight"], 2)
 
     def test_params_and_payload_come_back_unchanged(self) -> None:
