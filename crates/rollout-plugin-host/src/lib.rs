@@ -2,9 +2,9 @@
 //! the worker's process, or a **sidecar** process in any language.
 //!
 //! [`Manifest::load`] reads what to run, [`Plugin::start`] runs it, [`Plugin::call`],
-//! [`Plugin::stream`] and [`Plugin::call_batch`] ask it, and [`Plugin::shutdown`] ends it. Calls run side by side and are cancelled by dropping them; calls to
-//! different plugins never wait for each other. Whatever a plugin does ends in a [`PluginError`]
-//! within a stated time.
+//! [`Plugin::stream`] and [`Plugin::call_batch`] ask it, and [`Plugin::shutdown`] ends it. Calls run
+//! side by side and are cancelled by dropping them; calls to different plugins never wait for each
+//! other. Whatever a plugin does ends in a [`PluginError`] within a stated time.
 //!
 //! A sidecar that ends unasked is started again, with growing pauses; a plugin that fails too often is
 //! left alone for a while. It knows nothing of coordinators, leases or the network, and repeats no
@@ -15,6 +15,9 @@ mod call;
 mod cdylib;
 mod error;
 mod event;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod inbox;
 mod json;
 mod manifest;

@@ -203,7 +203,7 @@ impl Manifest {
         Self::parse(&text, here).map_err(|wrong| wrong.into_cause(path).at(&name))
     }
 
-    fn parse(text: &str, here: &Path) -> Result<Self, Wrong> {
+    pub(crate) fn parse(text: &str, here: &Path) -> Result<Self, Wrong> {
         let file: File = toml::from_str(text)?;
         check_name("plugin.name", &file.plugin.name)?;
         check_name("plugin.version", &file.plugin.version)?;
@@ -226,7 +226,7 @@ impl Manifest {
 
 /// What is wrong with a manifest's text.
 #[derive(Debug)]
-struct Wrong {
+pub(crate) struct Wrong {
     message: String,
     unknown_field: bool,
 }

@@ -4,7 +4,11 @@
 //! else with it.
 
 mod calls;
+#[cfg(test)]
+mod differential;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod keeper;
 mod link;
 mod process;
