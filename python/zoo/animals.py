@@ -112,9 +112,11 @@ def wrong_id() -> None:
 
 
 def same_id_twice() -> None:
-    """Answers, and answers again. The first call succeeds, the next is `malformed`"""
+    """Waits for a second call, then answers the first twice. The first call succeeds, the second is
+    `malformed`"""
     peer = Peer()
     number = peer.bitten()
+    peer.bitten()
     peer.reply(number)
     peer.reply(number)
     time.sleep(FOREVER)
@@ -182,6 +184,24 @@ def deep_json() -> None:
     result = b"[" * 100_000 + b"]" * 100_000
     peer.send(b'{"t":"reply","id":%d,"result":%s}' % (number, result))
     time.sleep(FOREVER)
+
+
+def floods_parts() -> None:
+    """Sends parts for ever, whatever credit it has. `malformed`"""
+    peer = Peer()
+    number = peer.bitten()
+    while True:
+        peer.send({"t": "part", "id": number, "result": "x" * 1000})
+
+
+def item_twice() -> None:
+    """Answers the first item of a batch twice. `malformed`"""
+    peer = Peer()
+    while True:
+        message, _ = peer.read()
+        if message["t"] == "batch":
+            for _ in range(2):
+                peer.send({"t": "item", "id": message["id"], "n": 0, "result": 1})
 
 
 def forks_children() -> None:

@@ -12,3 +12,4 @@ mod sidecar;
 mod streams;
 mod supervision;
 mod threads;
+mod zoo;
