@@ -332,7 +332,16 @@ fn a_bench_has_a_baseline_beside_each_figure_of_a_sidecar() {
     let rows = report["rows"].as_array().unwrap();
     let named = |row: &Value| (row["what"].as_str().unwrap().to_owned(), row["in_flight"].clone());
     let named: Vec<_> = rows.iter().map(named).collect();
-    let want = [("plugin", 1), ("raw socket", 1), ("plugin", 64), ("raw socket", 64)];
+    let want = [
+        ("plugin", 1),
+        ("raw socket", 1),
+        ("raw python", 1),
+        ("plugin", 64),
+        ("raw socket", 64),
+        ("raw python", 64),
+        ("batches", 64),
+        ("batches", 4096),
+    ];
     assert_eq!(named, want.map(|(what, n)| (what.to_owned(), Value::from(n))));
     assert!(rows.iter().all(|row| row["calls_per_s"].as_f64().unwrap() > 0.0), "{report:#}");
     assert!(rows.iter().all(|row| row["p50_us"].as_f64() <= row["p99_us"].as_f64()));

@@ -28,8 +28,9 @@ pub(crate) struct Inbox {
 }
 
 struct State {
-    /// Whether the caller takes parts and progress; if not they are dropped as they come.
-    wanted: bool,
+    /// Whether the caller takes parts; if not they are dropped as they come.
+    parts_wanted: bool,
+    progress_wanted: bool,
     /// Whether nobody waits any more.
     closed: bool,
     arrived: VecDeque<Arrived>,
@@ -53,22 +54,23 @@ pub(crate) enum Arrived {
 impl Inbox {
     /// For a caller that wants the answer and nothing else.
     pub(crate) fn answer_only() -> Self {
-        Self::new(false, 0)
+        Self::new(false, false, 0)
     }
 
     /// For a caller that takes parts.
     pub(crate) fn parts() -> Self {
-        Self::new(true, 0)
+        Self::new(true, true, 0)
     }
 
-    /// For a batch of so many items.
+    /// For a batch of so many items, which have whole answers only.
     pub(crate) fn batch(items: usize) -> Self {
-        Self::new(true, items)
+        Self::new(false, true, items)
     }
 
-    fn new(wanted: bool, items: usize) -> Self {
+    fn new(parts_wanted: bool, progress_wanted: bool, items: usize) -> Self {
         let state = State {
-            wanted,
+            parts_wanted,
+            progress_wanted,
             closed: false,
             arrived: VecDeque::new(),
             progressed: false,
@@ -95,7 +97,7 @@ impl Inbox {
         if state.closed {
             return;
         }
-        if state.wanted {
+        if state.parts_wanted {
             state.parts += 1;
             state.arrived.push_back(Arrived::Part(part));
             self.told.notify_one();
@@ -146,7 +148,8 @@ impl Inbox {
     /// Notes that the plugin is not stuck.
     pub(crate) fn progress(&self) {
         let mut state = self.state();
-        if state.wanted && !state.closed && !std::mem::replace(&mut state.progressed, true) {
+        if state.progress_wanted && !state.closed && !std::mem::replace(&mut state.progressed, true)
+        {
             self.told.notify_one();
         }
     }
@@ -224,10 +227,12 @@ mod tests {
         let inbox = Inbox::batch(2);
         inbox.progress();
         inbox.progress();
+        // Of no use to a batch.
         inbox.part(part(5));
         assert!(inbox.item(1, Ok(part(1))));
-        assert!(matches!(inbox.take(), Some(Arrived::Part(part)) if part.result.get() == "5"));
+        assert!(inbox.item(0, Ok(part(0))));
         assert!(matches!(inbox.take(), Some(Arrived::Item(1, Ok(_)))));
+        assert!(matches!(inbox.take(), Some(Arrived::Item(0, Ok(_)))));
         assert!(matches!(inbox.take(), Some(Arrived::Progress)));
         assert!(inbox.take().is_none());
     }

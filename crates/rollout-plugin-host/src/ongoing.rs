@@ -2,10 +2,16 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use crate::call::{Failed, Reply};
 use crate::error::{Cause, Executed, PluginError};
 use crate::inbox::{Arrived, Inbox};
+
+/// How long an item of a batch may lie about when others came right before it.
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// A call or a batch under way; see [`Plugin::stream`](crate::Plugin::stream) and
 /// [`Plugin::call_batch`](crate::Plugin::call_batch). Dropping it cancels what has no answer yet.
@@ -15,6 +21,8 @@ pub struct Ongoing<'a> {
     method: String,
     inbox: Arc<Inbox>,
     answer: Option<Answer<'a>>,
+    /// Whether an item was taken since it was last waited.
+    busy: bool,
     ended: Option<Result<Reply, Failed>>,
 }
 
@@ -40,7 +48,8 @@ impl<'a> Ongoing<'a> {
         inbox: Arc<Inbox>,
         answer: Answer<'a>,
     ) -> Self {
-        Self { plugin, method: method.to_owned(), inbox, answer: Some(answer), ended: None }
+        let method = method.to_owned();
+        Self { plugin, method, inbox, answer: Some(answer), busy: false, ended: None }
     }
 
     /// Waits for what the plugin sends next. None after the answer, or after the error that came in
@@ -49,6 +58,7 @@ impl<'a> Ongoing<'a> {
     pub async fn next(&mut self) -> Option<Result<Update, PluginError>> {
         loop {
             if let Some(arrived) = self.inbox.take() {
+                self.busy |= matches!(arrived, Arrived::Item(..));
                 return Some(Ok(self.update(arrived)));
             }
             if let Some(ended) = self.ended.take() {
@@ -62,7 +72,7 @@ impl<'a> Ongoing<'a> {
                     self.answer = None;
                     self.ended = Some(ended);
                 }
-                () = self.inbox.told() => {}
+                () = told(&self.inbox, self.busy) => self.busy = false,
             }
         }
     }
@@ -88,6 +98,16 @@ impl<'a> Ongoing<'a> {
 
     fn at(&self, failed: Failed) -> PluginError {
         failed.at(self.plugin, &self.method)
+    }
+}
+
+/// Waits until there may be something to take.
+async fn told(inbox: &Inbox, busy: bool) {
+    if busy {
+        // Items come fast: those of the next moment are worth one waking, not each its own.
+        sleep(MOMENT).await;
+    } else {
+        inbox.told().await;
     }
 }
 

@@ -76,10 +76,10 @@ impl Sidecar {
         let deadline = Instant::now() + limit;
         let entry = start::resolve(entry, limit).await?;
         let starting = Starting::launch(&entry, manifest, host).await?;
-        let (process, link, methods) = starting.ready(deadline, false).await?;
+        let (process, link, methods) = starting.ready(&[], deadline, false).await?;
         let (publish, phase) = watch::channel(Phase::Ready(Arc::new(process)));
         let (stop, stop_asked) = watch::channel(false);
-        let keeper = Keeper::new(entry, manifest, host, publish, stop_asked);
+        let keeper = Keeper::new(entry, manifest, host, &methods, publish, stop_asked);
         let mut task = JoinSet::new();
         task.spawn(keeper.run(link));
         let max_waiting = manifest.limits.max_in_flight;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rollout_core::{Clock, SystemClock};
-use rollout_plugin_host::{Boundary, Manifest, Plugin, PluginError};
+use rollout_core::{Clock, Mono, SystemClock};
+use rollout_plugin_host::{Boundary, Entry, Item, Manifest, Plugin, PluginError, Update};
 use serde_json::json;
 use tokio::task::{JoinSet, spawn_blocking, yield_now};
 
@@ -22,8 +22,11 @@ use crate::error::CliError;
 
 /// The bytes beside each call.
 const PAYLOAD: [u8; 64] = [7; 64];
-/// How many calls are made side by side, if the manifest allows as many.
+/// How many calls are made side by side, if the manifest allows as many; and how many items make a
+/// batch.
 const MANY: usize = 64;
+/// How many items make a batch so large that only the items cost.
+const LARGE: usize = 4096;
 
 pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     let manifest = Manifest::load(&args.manifest)?;
@@ -57,25 +60,48 @@ async fn measure(
     let many = manifest.limits.max_in_flight.min(MANY);
     // What comes first is slower: it is not counted.
     calls(plugin, sample, many, Duration::from_millis(50)).await?;
-    let part = Duration::from_secs(args.seconds) / 4;
+    let part = Duration::from_secs(args.seconds) / 8;
     let mut rows = Vec::new();
     for in_flight in if many > 1 { vec![1, many] } else { vec![1] } {
         rows.push(calls(plugin, sample, in_flight, part).await?.measured("plugin", in_flight));
-        let (what, taken) = match plugin.boundary() {
-            // One at a time or many: the function is called the same.
-            Boundary::Cdylib if in_flight > 1 => continue,
-            Boundary::Cdylib => {
-                let bare = spawn_blocking(move || baseline::function(part)).await;
-                ("bare function", bare.map_err(thread_lost)?)
-            }
-            Boundary::Sidecar => {
-                let raw = spawn_blocking(move || baseline::socket(in_flight, part)).await;
-                ("raw socket", raw.map_err(thread_lost)?.map_err(CliError::Baseline)?)
-            }
-        };
-        rows.push(taken.measured(what, in_flight));
+        // One at a time or many: a function is called the same.
+        if plugin.boundary() == Boundary::Cdylib && in_flight > 1 {
+            continue;
+        }
+        for (what, taken) in beside(manifest, in_flight, part).await? {
+            rows.push(taken.measured(what, in_flight));
+        }
+    }
+    for items in [MANY, LARGE] {
+        rows.push(batches(plugin, sample, items, part).await?.measured("batches", items));
     }
     Ok(rows)
+}
+
+/// What the boundary costs without the plugin.
+async fn beside(
+    manifest: &Manifest,
+    in_flight: usize,
+    part: Duration,
+) -> Result<Vec<(&'static str, Taken)>, CliError> {
+    let entry = manifest.entry.clone();
+    let measured = spawn_blocking(move || {
+        let Entry::Sidecar(entry) = entry else {
+            return Ok(vec![("bare function", baseline::function(part))]);
+        };
+        let mut all = vec![("raw socket", baseline::socket(in_flight, part)?)];
+        let program = entry.command.into_iter().next().unwrap_or_default();
+        if is_python(&program) {
+            all.push(("raw python", baseline::python(&program, in_flight, part)?));
+        }
+        Ok(all)
+    });
+    measured.await.map_err(thread_lost)?.map_err(CliError::Baseline)
+}
+
+fn is_python(program: &str) -> bool {
+    let name = program.rsplit('/').next().unwrap_or_default();
+    name.strip_prefix("python").is_some_and(|rest| rest.chars().all(|c| ".0123456789".contains(c)))
 }
 
 fn thread_lost(error: tokio::task::JoinError) -> CliError {
@@ -106,6 +132,57 @@ async fn calls(
             }
         });
     }
+    timed(callers, start).await
+}
+
+/// Batches until the time is over, two at a time so that the plugin never waits for its caller; an
+/// item's time is its share of its batch's.
+async fn batches(
+    plugin: &Arc<Plugin>,
+    sample: &Sample,
+    items: usize,
+    time: Duration,
+) -> Result<Taken, CliError> {
+    let share = u32::try_from(items).unwrap_or(u32::MAX);
+    let start = SystemClock.now();
+    let end = start + time;
+    let mut callers = JoinSet::new();
+    for _ in 0..2 {
+        let (plugin, sample) = (Arc::clone(plugin), sample.clone());
+        callers.spawn(async move {
+            let mut each = Vec::new();
+            loop {
+                let since = SystemClock.now();
+                if since > end {
+                    return Ok(each);
+                }
+                batch(&plugin, &sample, items).await?;
+                each.push(SystemClock.now().since(since) / share);
+            }
+        });
+    }
+    let mut taken = timed(callers, start).await?;
+    taken.calls *= items;
+    Ok(taken)
+}
+
+async fn batch(plugin: &Plugin, sample: &Sample, items: usize) -> Result<(), PluginError> {
+    let item = || Item { params: sample.params.clone(), payload: Bytes::from_static(&PAYLOAD) };
+    let items = std::iter::repeat_with(item).take(items).collect();
+    let mut ongoing = plugin.call_batch(&sample.method, items, None);
+    while let Some(update) = ongoing.next().await {
+        if let Update::Item(_, outcome) = update? {
+            outcome?;
+        }
+    }
+    Ok(())
+}
+
+/// What all callers took.
+async fn timed(
+    mut callers: JoinSet<Result<Vec<Duration>, PluginError>>,
+    start: Mono,
+) -> Result<Taken, CliError> {
     let mut taken = Taken::default();
     while let Some(ended) = callers.join_next().await {
         taken.each.extend(ended.map_err(thread_lost)?.map_err(CliError::Call)?);

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::Phase;
 use super::link::Link;
 use super::start::Starting;
+use crate::call::Method;
 use crate::event::{HostConfig, HostEvent};
 use crate::manifest::{Manifest, SidecarEntry};
 use crate::supervisor::{Input, State, Supervisor};
@@ -20,6 +21,7 @@ pub(super) struct Keeper {
     entry: SidecarEntry,
     manifest: Manifest,
     host: HostConfig,
+    methods: Vec<Method>,
     supervisor: Supervisor,
     phase: watch::Sender<Phase>,
     stop: watch::Receiver<bool>,
@@ -30,6 +32,7 @@ impl Keeper {
         entry: SidecarEntry,
         manifest: &Manifest,
         host: &HostConfig,
+        methods: &[Method],
         phase: watch::Sender<Phase>,
         stop: watch::Receiver<bool>,
     ) -> Self {
@@ -37,6 +40,7 @@ impl Keeper {
             entry,
             manifest: manifest.clone(),
             host: host.clone(),
+            methods: methods.to_vec(),
             supervisor: Supervisor::ready(manifest.restart.clone()),
             phase,
             stop,
@@ -89,7 +93,7 @@ impl Keeper {
             Ok(starting) => tokio::select! {
                 biased;
                 () = asked(&mut self.stop) => None,
-                started = starting.ready(deadline, trial) => Some(started),
+                started = starting.ready(&self.methods, deadline, trial) => Some(started),
             },
         };
         match started {

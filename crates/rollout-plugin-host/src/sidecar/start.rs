@@ -63,9 +63,11 @@ impl<'a> Starting<'a> {
         Ok(Self { manifest, host, name, socket, token, child })
     }
 
-    /// Waits until the process is ready. When this fails, nothing of it is left.
+    /// Waits until the process is ready and has all the methods that callers know of. When this fails,
+    /// nothing of it is left.
     pub(super) async fn ready(
         self,
+        known: &[Method],
         deadline: Instant,
         trial: bool,
     ) -> Result<(Process, Link, Vec<Method>), Cause> {
@@ -83,6 +85,8 @@ impl<'a> Starting<'a> {
                 () = sleep_until(deadline) => Err(Cause::Timeout { limit, stderr_tail: None }),
             }
         };
+        let shaken =
+            shaken.and_then(|(stream, ready)| has_all(known, &ready).map(|()| (stream, ready)));
         let (stream, ready) = match shaken {
             Ok(shaken) => shaken,
             Err(cause) => return Err(give_up(child, cause).await),
@@ -245,6 +249,14 @@ fn check(ready: Ready, token: &str, manifest: &Manifest) -> Result<Ready, Cause>
     Confirmed { name: name.clone(), version: version.clone(), methods: methods.clone() }
         .check(manifest)?;
     Ok(ready)
+}
+
+fn has_all(known: &[Method], ready: &Ready) -> Result<(), Cause> {
+    let missing = known.iter().find(|one| ready.methods.iter().all(|has| has.name != one.name));
+    missing.map_or(Ok(()), |method| {
+        let message = format!("it no longer has the method `{}`", method.name);
+        Err(Cause::Refused { message })
+    })
 }
 
 /// Ends a sidecar that did not become ready, and adds its own words to the reason.

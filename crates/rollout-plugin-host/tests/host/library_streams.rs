@@ -133,6 +133,17 @@ async fn a_batch_has_a_result_or_an_error_for_each_item() {
 }
 
 #[tokio::test]
+async fn a_batch_has_no_parts() {
+    let bench = Bench::new();
+    let plugin = started(&bench, "").await;
+    // More than the window has, which nobody would take.
+    let (answers, end) = all(plugin.call_batch("parts", items([json!(20), json!(2)]), None)).await;
+    assert_eq!(answers, ["0: 20", "1: 2"]);
+    end.unwrap();
+    plugin.shutdown().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_panic_in_a_batch_leaves_the_answers_that_there_are() {
     let bench = Bench::new();
     let plugin = started(&bench, "").await;

@@ -216,6 +216,26 @@ async fn crashes_that_are_further_apart_than_the_window_never_open_the_breaker()
 }
 
 #[tokio::test]
+async fn a_process_that_lacks_a_method_of_the_first_one_is_no_substitute_for_it() {
+    let bench = Bench::new();
+    let script = "if os.path.exists('first'):
+    METHODS.pop(0)
+open('first', 'w').close()
+s = connect(); ready(s); serve(s, lambda s, call: os._exit(3))";
+    let rest = "[restart]\nbackoff_initial = \"1ms\"\nmax_crashes = 3";
+    let plugin = start(&bench, script, rest).await.unwrap();
+    crash(&plugin).await;
+    let error = bench
+        .event(|event| match event {
+            HostEvent::NotRestarted { error, .. } => Some(error.to_string()),
+            _ => None,
+        })
+        .await;
+    assert!(error.contains("no longer has the method `echo`"), "{error}");
+    bench.event(opened).await;
+}
+
+#[tokio::test]
 async fn a_restart_that_fails_is_told_and_counts_as_a_crash() {
     let bench = Bench::new();
     let script = "if os.path.exists('first'):

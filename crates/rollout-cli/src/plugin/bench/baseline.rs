@@ -5,11 +5,13 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
 use rollout_core::{Clock, SystemClock};
+use rollout_process::{Io, Spawn};
 
 use super::measured::Taken;
 
@@ -29,6 +31,29 @@ pub(super) fn socket(in_flight: usize, time: Duration) -> io::Result<Taken> {
         let closed = near.shutdown(Shutdown::Both);
         taken.and_then(|taken| closed.map(|()| taken))
     })
+}
+
+/// What a Python process is given to do with the socket that is its standard input.
+const SEND_BACK: &str = "
+import socket
+far = socket.socket(fileno=0)
+while message := far.recv(192, socket.MSG_WAITALL):
+    far.sendall(message)
+";
+
+/// As `socket`, with a process of this interpreter that sends back: what a sidecar in Python would take
+/// without frames, JSON and an SDK.
+pub(super) fn python(program: &str, in_flight: usize, time: Duration) -> io::Result<Taken> {
+    let (near, far) = UnixStream::pair()?;
+    let far = Io::File(OwnedFd::from(far).into());
+    let spawn = Spawn::new(program).args(["-S", "-c", SEND_BACK]).stdin(far);
+    let child = spawn.spawn().map_err(io::Error::other)?;
+    // Its start is not counted.
+    ping(&near, 1, Duration::ZERO)?;
+    let taken = ping(&near, in_flight, time);
+    drop(near);
+    child.wait();
+    taken
 }
 
 fn send_back(mut far: &UnixStream) {
