@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rollout_core::{Clock, Mono, SystemClock};
+use rollout_core::{Clock, SystemClock};
 use rollout_plugin_host::{Boundary, Entry, Item, Manifest, Plugin, PluginError, Update};
 use serde_json::json;
-use tokio::task::{JoinSet, spawn_blocking, yield_now};
+use tokio::task::{LocalSet, spawn_blocking, yield_now};
 
 use self::measured::{Measured, Taken};
 use super::args::BenchArgs;
@@ -115,24 +115,11 @@ async fn calls(
     in_flight: usize,
     time: Duration,
 ) -> Result<Taken, CliError> {
-    let start = SystemClock.now();
-    let end = start + time;
-    let mut callers = JoinSet::new();
-    for _ in 0..in_flight {
+    side_by_side(in_flight, time, || {
         let (plugin, sample) = (Arc::clone(plugin), sample.clone());
-        callers.spawn(async move {
-            let mut each = Vec::new();
-            loop {
-                let since = SystemClock.now();
-                if since > end {
-                    return Ok(each);
-                }
-                answered(&plugin, &sample).await?;
-                each.push(SystemClock.now().since(since));
-            }
-        });
-    }
-    timed(callers, start).await
+        async move || answered(&plugin, &sample).await
+    })
+    .await
 }
 
 /// Batches until the time is over, two at a time so that the plugin never waits for its caller; an
@@ -143,26 +130,51 @@ async fn batches(
     items: usize,
     time: Duration,
 ) -> Result<Taken, CliError> {
+    let mut taken = side_by_side(2, time, || {
+        let (plugin, sample) = (Arc::clone(plugin), sample.clone());
+        async move || batch(&plugin, &sample, items).await
+    })
+    .await?;
     let share = u32::try_from(items).unwrap_or(u32::MAX);
+    taken.each.iter_mut().for_each(|each| *each /= share);
+    taken.calls *= items;
+    Ok(taken)
+}
+
+/// So many callers, each of which asks again until the time is over.
+async fn side_by_side<Asked>(
+    callers: usize,
+    time: Duration,
+    caller: impl Fn() -> Asked,
+) -> Result<Taken, CliError>
+where
+    Asked: AsyncFn() -> Result<(), PluginError> + 'static,
+{
     let start = SystemClock.now();
     let end = start + time;
-    let mut callers = JoinSet::new();
-    for _ in 0..2 {
-        let (plugin, sample) = (Arc::clone(plugin), sample.clone());
-        callers.spawn(async move {
+    let asking = LocalSet::new();
+    let tasks = (0..callers).map(|_| {
+        let ask = caller();
+        asking.spawn_local(async move {
             let mut each = Vec::new();
             loop {
                 let since = SystemClock.now();
                 if since > end {
                     return Ok(each);
                 }
-                batch(&plugin, &sample, items).await?;
-                each.push(SystemClock.now().since(since) / share);
+                ask().await?;
+                each.push(SystemClock.now().since(since));
             }
-        });
+        })
+    });
+    let tasks: Vec<_> = tasks.collect();
+    asking.await;
+    let mut taken = Taken::default();
+    for task in tasks {
+        taken.each.extend(task.await.map_err(thread_lost)?.map_err(CliError::Call)?);
     }
-    let mut taken = timed(callers, start).await?;
-    taken.calls *= items;
+    taken.time = SystemClock.now().since(start);
+    taken.calls = taken.each.len();
     Ok(taken)
 }
 
@@ -176,20 +188,6 @@ async fn batch(plugin: &Plugin, sample: &Sample, items: usize) -> Result<(), Plu
         }
     }
     Ok(())
-}
-
-/// What all callers took.
-async fn timed(
-    mut callers: JoinSet<Result<Vec<Duration>, PluginError>>,
-    start: Mono,
-) -> Result<Taken, CliError> {
-    let mut taken = Taken::default();
-    while let Some(ended) = callers.join_next().await {
-        taken.each.extend(ended.map_err(thread_lost)?.map_err(CliError::Call)?);
-    }
-    taken.time = SystemClock.now().since(start);
-    taken.calls = taken.each.len();
-    Ok(taken)
 }
 
 /// Calls until there is an answer: a plugin may take fewer calls at once than its manifest allows, and
