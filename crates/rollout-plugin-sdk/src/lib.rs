@@ -141,3 +141,8 @@ impl Method {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoConfig {}
+
+/// The book's chapter: its code is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/src/plugin-rust.md")]
+struct Book;
