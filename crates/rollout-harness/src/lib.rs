@@ -16,6 +16,7 @@ pub mod log;
 pub mod orphans;
 pub mod preflight;
 pub mod processes;
+pub mod record;
 pub mod report;
 pub mod smoke;
 pub mod timeline;
@@ -23,4 +24,5 @@ pub mod watchdog;
 
 pub use interrupt::Interrupt;
 pub use judge::{Check, Evidence, Measured, Outcome, Verdict, judge};
+pub use record::Record;
 pub use timeline::{Step, StepReport};
