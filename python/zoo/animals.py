@@ -3,7 +3,8 @@ hand, and has a manifest of its name beside this file. Its method is `bite`; the
 the error that calling it must end in. Whatever it is, the worker and its other plugins go on, and
 no process of it is left.
 
-With ZOO_PIDS in the environment (`env` of a manifest), every process of an animal adds its id to that file.
+With ZOO_PIDS in the environment (`env` of a manifest), every process of an animal adds its id to that file. With
+ZOO_UNASKED, an animal does what it does as soon as it has answered a first call of `echo`.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class Peer:
                 if message["method"] == "bite":
                     return message["id"]
                 self.reply(message["id"], message["params"])
+                if "ZOO_UNASKED" in os.environ:
+                    return message["id"]
 
     def reply(self, number: int, result: object = None) -> None:
         self.send({"t": "reply", "id": number, "result": result})

@@ -8,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rollout_acceptance::{Actor, Stage, edit_toml, set, text};
-use rollout_core::WorkerId;
+use rollout_core::event::PluginExited;
+use rollout_core::{Body, Event, WorkerId};
 use rollout_harness::binaries::workspace_root;
 use rollout_harness::processes;
 
@@ -42,12 +43,48 @@ const REFUSED: [Animal; 15] = [
     Animal("crash_loop", "it exited with 6", AT_ONCE),
 ];
 
+/// Whether a process has ended as its animal does.
+type Ends = fn(&PluginExited) -> bool;
+
+/// Animals that answer a worker's probe and bite then, each with how its process ends.
+const UNASKED: [(&str, Ends); 11] = [
+    ("wrong_id", stopped),
+    ("old_id", stopped),
+    ("truncated_frame", stopped),
+    ("claims_4_gib", stopped),
+    ("deep_json", stopped),
+    ("floods_parts", stopped),
+    ("closes_its_socket", stopped),
+    ("forks_children", |exited| exited.code == Some(7)),
+    ("segfaults", |exited| exited.signal == Some(11)),
+    ("out_of_memory", |exited| exited.code == Some(1)),
+    ("crash_loop", |exited| exited.code == Some(6)),
+];
+
+/// Animals whose bite is that they do nothing, or nothing that ends them.
+const SILENT: [&str; 3] = ["never_replies", "ignores_cancel_and_sigterm", "endless_stderr_line"];
+
+/// The worker has ended it, with as much force as it took.
+fn stopped(exited: &PluginExited) -> bool {
+    matches!(exited.signal, Some(9 | 15))
+}
+
 /// The animals that are odd but honest.
 const SERVED: [&str; 2] = ["byte_at_a_time", "floods_stdout"];
 
 /// The animal's manifest, so that the worker calls `bite` as its probe and every process of the
 /// animal adds its id to a file; both paths.
 fn caged(stage: &Stage, animal: &str) -> (PathBuf, PathBuf) {
+    caged_with(stage, animal, "bite", |_| {})
+}
+
+/// The same with another probe and other changes.
+fn caged_with(
+    stage: &Stage,
+    animal: &str,
+    probe: &str,
+    change: impl Fn(&mut toml::Table),
+) -> (PathBuf, PathBuf) {
     let zoo = workspace_root().join("python/zoo");
     let manifest = stage.root().join(format!("{animal}.toml"));
     let pids = stage.root().join(format!("{animal}.pids"));
@@ -55,21 +92,23 @@ fn caged(stage: &Stage, animal: &str) -> (PathBuf, PathBuf) {
     edit_toml(&manifest, |table| {
         set(table, &["entry", "sidecar", "cwd"], &text(&zoo));
         set(table, &["entry", "sidecar", "env", "ZOO_PIDS"], &text(&pids));
-        set(table, &["probe", "method"], "bite");
+        set(table, &["probe", "method"], probe);
+        change(table);
     });
     (manifest, pids)
 }
 
-fn worker(stage: &Stage, name: &str, id: WorkerId, manifest: Option<&Path>) -> Actor {
+fn worker(stage: &Stage, name: &str, id: WorkerId, manifests: &[PathBuf]) -> Actor {
     let config = text(&stage.fixtures().join("worker.toml"));
-    let (id, manifest) = (id.to_string(), manifest.map(text));
+    let (id, manifests) = (id.to_string(), manifests.iter().map(|path| text(path)));
+    let manifests: Vec<_> = manifests.collect();
     let storage = text(&stage.root().join(format!("{name}.db")));
     let own = stage.root().join(format!("{name}.toml"));
     fs::copy(config, &own).unwrap();
     edit_toml(&own, |table| set(table, &["storage"], &storage));
     let own = text(&own);
     let mut args = vec!["worker", "run", "--config", &own, "--worker-id", &id];
-    args.extend(manifest.iter().flat_map(|manifest| ["--plugin", manifest.as_str()]));
+    args.extend(manifests.iter().flat_map(|manifest| ["--plugin", manifest.as_str()]));
     stage.start(name, &args)
 }
 
@@ -89,7 +128,7 @@ fn assert_gone(pids: &Path, animal: &str) {
 fn assert_refused(stage: &Stage, &Animal(animal, words, limit): &Animal) {
     let (manifest, pids) = caged(stage, animal);
     let begin = Instant::now();
-    let refused = worker(stage, &format!("w-{animal}"), WorkerId::generate(), Some(&manifest));
+    let refused = worker(stage, &format!("w-{animal}"), WorkerId::generate(), &[manifest]);
     let exit = refused.exit();
     let took = begin.elapsed();
     let said = refused.stderr();
@@ -109,7 +148,7 @@ fn every_animal_ends_in_its_words_and_leaves_nothing_while_another_worker_beats_
         set(table, &["coordinator"], &address);
     });
     let id = WorkerId::generate();
-    let healthy = worker(&stage, "healthy", id, None);
+    let healthy = worker(&stage, "healthy", id, &[]);
     let _ = coordinator.event_where("worker_heartbeat", |event| event.worker_id == Some(id));
     thread::scope(|scope| {
         for cage in REFUSED.chunks(REFUSED.len().div_ceil(3)) {
@@ -136,10 +175,57 @@ fn an_animal_that_is_only_odd_is_served_until_the_worker_stops() {
     for animal in SERVED {
         let (manifest, pids) = caged(&stage, animal);
         let id = WorkerId::generate();
-        let serving = worker(&stage, &format!("w-{animal}"), id, Some(&manifest));
+        let serving = worker(&stage, &format!("w-{animal}"), id, &[manifest]);
         let _ = coordinator.event_where("worker_heartbeat", |event| event.worker_id == Some(id));
         serving.stop();
         assert_gone(&pids, animal);
     }
     coordinator.stop();
+}
+
+#[test]
+fn a_worker_with_the_whole_zoo_beats_on_keeps_its_honest_plugin_and_leaves_nothing() {
+    let stage = Stage::new();
+    let (mut coordinator, address) = stage.coordinator();
+    edit_toml(&stage.fixtures().join("worker.toml"), |table| {
+        set(table, &["coordinator"], &address);
+    });
+    let unasked =
+        |table: &mut toml::Table| set(table, &["entry", "sidecar", "env", "ZOO_UNASKED"], "1");
+    let biting = UNASKED.iter().map(|(animal, _)| animal).chain(&SILENT);
+    let mut cages: Vec<_> =
+        biting.map(|animal| caged_with(&stage, animal, "echo", unasked)).collect();
+    cages.push(caged(&stage, SERVED[0]));
+    let (manifests, pids): (Vec<_>, Vec<_>) = cages.into_iter().unzip();
+    let id = WorkerId::generate();
+    let mut keeper = worker(&stage, "keeper", id, &manifests);
+    for (animal, ended) in UNASKED {
+        let exit = keeper.event_where("plugin_exited", |event| about(event, animal));
+        let Body::PluginExited(exited) = &exit.body else { panic!("{exit:?}") };
+        assert!(!exited.expected && ended(exited), "{animal}: {exited:?}");
+        keeper.event_where("plugin_restarted", |event| about(event, animal));
+    }
+    let restarted = keeper.event("plugin_restarted").mono;
+    let beats_on = |event: &Event| event.worker_id == Some(id) && event.mono > restarted;
+    let _ = coordinator.event_where("worker_heartbeat", beats_on);
+    for topic in ["worker_suspected", "worker_failed"] {
+        assert_eq!(coordinator.events(topic), [], "the keeper never missed a beat");
+    }
+    let gone = keeper.events("plugin_exited");
+    for animal in SILENT.iter().chain(&SERVED[..1]) {
+        assert!(!gone.iter().any(|event| about(event, animal)), "{animal} is not to blame");
+    }
+    keeper.stop();
+    coordinator.stop();
+    for pids in pids {
+        assert_gone(&pids, &text(&pids));
+    }
+}
+
+fn about(event: &Event, animal: &str) -> bool {
+    match &event.body {
+        Body::PluginExited(exited) => exited.name == animal,
+        Body::PluginRestarted(restarted) => restarted.name == animal,
+        _ => false,
+    }
 }
