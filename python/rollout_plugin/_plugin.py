@@ -35,6 +35,9 @@ class Plugin:
     """As the manifest has it."""
     max_in_flight: ClassVar[int] = 64
     """How many calls it takes at the same time; the manifest may allow fewer."""
+    max_frame: ClassVar[int] = 2**32 - 1
+    """How many bytes it takes in a call and gives in an answer, payload included; at least 4096. The
+    manifest may allow fewer."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config

@@ -71,7 +71,7 @@ def serve(
     if not oldest <= _PROTO <= newest:
         wire.write({"t": "refuse", "message": f"this SDK speaks version {_PROTO} of the wire"})
         return True
-    wire.max_frame = frame
+    wire.max_frame = min(plugin.max_frame, frame)
     to_worker(wire)
     server = Server(wire, min(plugin.max_in_flight, in_flight), window, ended)
     try:
@@ -81,11 +81,11 @@ def serve(
         wire.write({"t": "refuse", "message": line(error)[:_SHORT]})
         return True
     server.take(instance)
-    wire.write(_ready(plugin, token, server.in_flight))
+    wire.write(_ready(plugin, token, server.in_flight, wire.max_frame))
     return server.serve(instance)
 
 
-def _ready(plugin: type[Plugin], token: str, in_flight: int) -> dict[str, Any]:
+def _ready(plugin: type[Plugin], token: str, in_flight: int, frame: int) -> dict[str, Any]:
     return {
         "t": "ready",
         "proto": _PROTO,
@@ -98,4 +98,5 @@ def _ready(plugin: type[Plugin], token: str, in_flight: int) -> dict[str, Any]:
             for name, handler in methods(plugin).items()
         ],
         "max_in_flight": in_flight,
+        "max_frame": frame,
     }

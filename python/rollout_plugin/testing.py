@@ -168,6 +168,7 @@ class Host:
         self._reading: threading.Thread | None = None
         self.ready = self._greeting()
         """What the plugin said of itself."""
+        self._wire.max_frame = self.ready.get("max_frame", max_frame)
         self._reading = threading.Thread(target=self._read, daemon=True)
         self._reading.start()
 

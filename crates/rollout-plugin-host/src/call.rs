@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::error::{Cause, Executed, PluginError};
 use crate::inbox::Inbox;
-use crate::manifest::{Limits, Manifest};
+use crate::manifest::Manifest;
 
 /// What a call brought back.
 #[derive(Debug, Clone)]
@@ -123,11 +123,36 @@ impl Confirmed {
     }
 }
 
-/// Refuses what is larger than `limits.max_frame`.
-pub(crate) fn check_size(what: &'static str, got: usize, limits: &Limits) -> Result<(), Cause> {
-    let limit = limits.max_frame;
-    if got <= limit {
-        return Ok(());
+/// How large a call or an answer may be, in bytes, and who says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MaxFrame {
+    pub(crate) bytes: usize,
+    pub(crate) key: &'static str,
+}
+
+impl MaxFrame {
+    /// The smallest that anybody may set: errors and log records have to fit.
+    pub(crate) const LEAST: usize = 4096;
+
+    /// The manifest's.
+    pub(crate) const fn of_manifest(bytes: usize) -> Self {
+        Self { bytes, key: "limits.max_frame" }
     }
-    Err(Cause::TooLarge { what, limit, got: got as u64, key: "limits.max_frame" })
+
+    /// The smaller of this and the plugin's own, if it has one.
+    pub(crate) fn or_the_plugins(self, own: Option<usize>) -> Self {
+        match own {
+            Some(bytes) if bytes < self.bytes => Self { bytes, key: "max_frame of `ready`" },
+            _ => self,
+        }
+    }
+
+    /// Refuses what is larger.
+    pub(crate) fn check(self, what: &'static str, got: usize) -> Result<(), Cause> {
+        if got <= self.bytes { Ok(()) } else { Err(self.exceeded(what, got as u64)) }
+    }
+
+    pub(crate) const fn exceeded(self, what: &'static str, got: u64) -> Cause {
+        Cause::TooLarge { what, limit: self.bytes, got, key: self.key }
+    }
 }

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::occupants::Occupants;
-use crate::call::{Call, Failed, Input, Method, Reply, check_size};
+use crate::call::{Call, Failed, Input, Method, Reply};
 use crate::error::{Cause, Executed};
 use crate::event::{HostConfig, OnEvent};
 use crate::inbox::Inbox;
@@ -193,7 +193,7 @@ impl Library {
     pub(crate) async fn call(&self, call: Call) -> Result<Reply, Failed> {
         let no = |cause| Failed::new(cause, Executed::No);
         let Call { method, input, timeout: within, inbox } = call;
-        check_size("the call", input.size(), &self.shared.limits).map_err(no)?;
+        self.shared.limits.frame().check("the call", input.size()).map_err(no)?;
         if let Some(stuck) = self.shared.stuck() {
             return Err(no(Cause::Wedged { stuck }));
         }

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use crate::call::MaxFrame;
 use crate::error::{Cause, PluginError};
 use crate::json;
 
@@ -99,7 +100,7 @@ pub struct Limits {
     pub shutdown_grace: Duration,
     /// How many calls may be at the plugin at the same time.
     pub max_in_flight: usize,
-    /// The largest call or answer in bytes: JSON and payload together.
+    /// The largest call or answer in bytes: JSON and payload together. A sidecar may set a smaller one.
     pub max_frame: usize,
     /// How many bytes of memory each of a sidecar's processes may take for its data; no limit of its
     /// own if it is not given.
@@ -107,6 +108,12 @@ pub struct Limits {
     /// How many files each of a sidecar's processes may have open; as many as the worker if it is not
     /// given.
     pub open_files: Option<usize>,
+}
+
+impl Limits {
+    pub(crate) const fn frame(&self) -> MaxFrame {
+        MaxFrame::of_manifest(self.max_frame)
+    }
 }
 
 impl Default for Limits {
@@ -275,7 +282,7 @@ fn check_limits(limits: &Limits) -> Result<(), Wrong> {
     check_duration("limits.cancel_grace", limits.cancel_grace)?;
     check_duration("limits.shutdown_grace", limits.shutdown_grace)?;
     check_number("limits.max_in_flight", limits.max_in_flight, 1, 65_536)?;
-    check_number("limits.max_frame", limits.max_frame, 4096, 1 << 30)?;
+    check_number("limits.max_frame", limits.max_frame, MaxFrame::LEAST, 1 << 30)?;
     if let Some(memory) = limits.memory {
         check_number("limits.memory", memory, 1 << 20, 1 << 50)?;
     }

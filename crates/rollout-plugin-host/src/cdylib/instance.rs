@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::callbacks::{self, Batch, Context, text};
 use super::load::Functions;
 use super::{Shared, Ticket};
-use crate::call::{Failed, Input, Item, Reply, check_size, clip};
+use crate::call::{Failed, Input, Item, Reply, clip};
 use crate::error::{Cause, Executed};
 use crate::json;
 use crate::manifest::Limits;
@@ -201,7 +201,7 @@ fn nothing() -> Reply {
 /// What a plugin gave with [`abi::OK`], if it is what it should be.
 pub(super) fn answer(result: &Given, payload: &Given, limits: &Limits) -> Result<Reply, Cause> {
     let (result, payload) = (result.bytes(), payload.bytes());
-    check_size("the answer", result.len().saturating_add(payload.len()), limits)?;
+    limits.frame().check("the answer", result.len().saturating_add(payload.len()))?;
     let result = json::raw(result)
         .map_err(|wrong| Cause::Malformed { message: format!("its result is {wrong}") })?;
     Ok(Reply { result, payload: Bytes::copy_from_slice(payload) })

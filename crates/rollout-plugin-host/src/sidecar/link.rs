@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::frame::{Frame, FrameError};
-use super::process::{Child, Down, Outgoing, Shared, encode, too_large_answer};
+use super::process::{Child, Down, Outgoing, Shared, encode};
 use super::wire::{FromPlugin, ToPlugin};
 use crate::call::{Failed, Reply};
 use crate::error::{Cause, Executed, Exited};
@@ -179,7 +179,7 @@ async fn write(shared: &Shared, mut queue: mpsc::Receiver<Outgoing>, to: OwnedWr
 async fn read(shared: &Shared, from: OwnedReadHalf, outgoing: &mpsc::Sender<Outgoing>) -> Down {
     let mut from = BufReader::new(from);
     loop {
-        let frame = match Frame::read(&mut from, shared.limits.max_frame).await {
+        let frame = match Frame::read(&mut from, shared.frames.bytes).await {
             Ok(Some(frame)) => frame,
             Ok(None) | Err(FrameError::Io(_)) => return Down::HungUp,
             Err(FrameError::TooLarge(got)) => return Down::TooLarge(got),
@@ -231,7 +231,9 @@ fn failure(error: super::wire::Error, shared: &Shared) -> Failed {
         "bad_params" => (Cause::BadParams { message }, Executed::Yes),
         "unknown_method" => (Cause::UnknownMethod { known: Vec::new() }, Executed::No),
         "cancelled" => (Cause::Cancelled { message }, Executed::Maybe),
-        "too_large" => (too_large_answer(got.unwrap_or_default(), &shared.limits), Executed::Yes),
+        "too_large" => {
+            (shared.frames.exceeded("the answer", got.unwrap_or_default()), Executed::Yes)
+        }
         _ => (Cause::User { message, traceback }, Executed::Yes),
     };
     Failed::new(cause, executed)

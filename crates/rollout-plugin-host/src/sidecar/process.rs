@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::calls::{Answer, Calls, GivenUp, Kind};
 use super::frame::Frame;
 use super::wire::{self, ToPlugin};
-use crate::call::{Call, Failed, Input, Item, Reply, check_size};
+use crate::call::{Call, Failed, Input, Item, MaxFrame, Reply};
 use crate::error::{Cause, Executed, Exited};
 use crate::event::OnEvent;
 use crate::inbox::Inbox;
@@ -52,6 +52,8 @@ pub(super) enum Outgoing {
 pub(super) struct Shared {
     pub(super) name: Arc<str>,
     pub(super) limits: Limits,
+    /// How large a frame may be, either way: the smaller of the manifest's limit and the plugin's.
+    pub(super) frames: MaxFrame,
     pub(super) on_event: OnEvent,
     /// Whether its first answer decides if it is called again; until then it has one call at a time.
     trial: bool,
@@ -92,7 +94,7 @@ pub(super) enum Down {
 }
 
 impl Down {
-    fn cause(&self, limits: &Limits) -> Cause {
+    fn cause(&self, limits: &Limits, frames: MaxFrame) -> Cause {
         match self.clone() {
             Self::Asked => Cause::Closed { message: "it was shut down" },
             Self::HungUp => Cause::Closed { message: "it closed its socket, and was stopped" },
@@ -108,28 +110,24 @@ impl Down {
                 Cause::Crashed { message: format!("it {exited}"), exited: Some(exited) }
             }
             Self::Malformed(message) => Cause::Malformed { message },
-            Self::TooLarge(got) => too_large_answer(got, limits),
+            Self::TooLarge(got) => frames.exceeded("the answer", got),
         }
     }
 }
 
-pub(super) fn too_large_answer(got: u64, limits: &Limits) -> Cause {
-    let limit = limits.max_frame;
-    Cause::TooLarge { what: "the answer", limit, got, key: "limits.max_frame" }
-}
-
 impl Shared {
-    /// For a process that takes `places` calls at the same time.
+    /// For a process that has said what it takes.
     pub(super) fn new(
         name: Arc<str>,
         limits: Limits,
         on_event: &OnEvent,
-        places: usize,
+        (places, frames): (usize, MaxFrame),
         trial: bool,
     ) -> Self {
         Self {
             name,
             limits,
+            frames,
             on_event: Arc::clone(on_event),
             trial,
             next_id: AtomicU64::new(1),
@@ -261,7 +259,7 @@ impl Shared {
         drop(state);
         for (waiter, sent) in waiting {
             if sent {
-                let cause = down.cause(&self.limits);
+                let cause = down.cause(&self.limits, self.frames);
                 let _ = waiter.answer.send(Err(Failed::new(cause, Executed::Maybe)));
             }
         }
@@ -339,7 +337,7 @@ impl Process {
             Input::Batch(items) => wire::batch(id, method, items, timeout_ms),
         };
         let checked = encode(&message, tail).and_then(|frame| {
-            check_size("the call", frame.size(), &self.shared.limits)?;
+            self.shared.frames.check("the call", frame.size())?;
             Ok(frame)
         });
         checked.map_err(|cause| Failed::new(cause, Executed::No))

@@ -17,11 +17,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::calls::QUEUED;
 use super::frame::{Frame, FrameError};
 use super::link::{LAST_WORDS, Link};
-use super::process::{Child, Process, Shared, encode, too_large_answer};
+use super::process::{Child, Process, Shared, encode};
 use super::python;
 use super::socket::Socket;
 use super::wire::{FromPlugin, HelloLimits, PROTO, Ready, ToPlugin};
-use crate::call::{Confirmed, Method};
+use crate::call::{Confirmed, MaxFrame, Method};
 use crate::error::{Cause, Exited};
 use crate::event::{HostConfig, HostEvent, OnEvent};
 use crate::inbox::WINDOW;
@@ -93,7 +93,9 @@ impl<'a> Starting<'a> {
         };
         let limits = manifest.limits.clone();
         let places = limits.max_in_flight.min(ready.max_in_flight.unwrap_or(usize::MAX)).max(1);
-        let shared = Arc::new(Shared::new(name, limits, &host.on_event, places, trial));
+        let frames = limits.frame().or_the_plugins(ready.max_frame);
+        let takes = (places, frames);
+        let shared = Arc::new(Shared::new(name, limits, &host.on_event, takes, trial));
         // More never wait: those of each place, a pong and the shutdown.
         let (outgoing, queue) = mpsc::channel(QUEUED * places + 2);
         let process = Process { shared: Arc::clone(&shared), outgoing: outgoing.clone() };
@@ -213,7 +215,7 @@ async fn handshake(
     loop {
         let frame =
             Frame::read(&mut stream, limits.max_frame).await.map_err(|error| match error {
-                FrameError::TooLarge(got) => too_large_answer(got, limits),
+                FrameError::TooLarge(got) => limits.frame().exceeded("the answer", got),
                 FrameError::Io(_) => HUNG_UP,
             })?;
         let frame = frame.ok_or(HUNG_UP)?;
@@ -245,7 +247,12 @@ fn check(ready: Ready, token: &str, manifest: &Manifest) -> Result<Ready, Cause>
             want: PROTO.to_string(),
         });
     }
-    let Ready { name, version, methods, .. } = &ready;
+    let Ready { name, version, methods, max_frame, .. } = &ready;
+    if let Some(bytes) = max_frame.filter(|bytes| *bytes < MaxFrame::LEAST) {
+        let least = MaxFrame::LEAST;
+        let message = format!("its max_frame ({bytes} bytes) is less than {least} bytes");
+        return Err(Cause::Malformed { message });
+    }
     Confirmed { name: name.clone(), version: version.clone(), methods: methods.clone() }
         .check(manifest)?;
     Ok(ready)

@@ -158,6 +158,8 @@ pub(super) struct Ready {
     pub(super) methods: Vec<Method>,
     /// How many calls it takes at the same time, if it takes fewer than the host offers.
     pub(super) max_in_flight: Option<usize>,
+    /// How large a frame it takes, in bytes, if that is less than the host offers.
+    pub(super) max_frame: Option<usize>,
 }
 
 impl FromPlugin {
@@ -202,6 +204,7 @@ struct Line {
     version: Option<String>,
     methods: Option<Vec<Method>>,
     max_in_flight: Option<usize>,
+    max_frame: Option<usize>,
 }
 
 fn null() -> Box<RawValue> {
@@ -219,6 +222,7 @@ impl Line {
                 version: self.version?,
                 methods: self.methods?,
                 max_in_flight: self.max_in_flight,
+                max_frame: self.max_frame,
             }),
             "refuse" => FromPlugin::Refuse { message: clip(self.message?) },
             "reply" => FromPlugin::Reply { id: self.id?, result: self.result },

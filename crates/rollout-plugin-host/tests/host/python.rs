@@ -254,6 +254,37 @@ async fn an_answer_over_max_frame_fails_its_own_call_alone() {
 }
 
 #[tokio::test]
+async fn the_smaller_max_frame_holds_whoever_set_it() {
+    for (class, manifest, key) in [
+        ("max_frame = 5000", 100_000, "max_frame of `ready`"),
+        ("max_frame = 100_000", 5000, "limits.max_frame"),
+    ] {
+        let bench = Bench::new();
+        let methods = format!(
+            "
+    {class}
+
+    @method
+    def large(self, params, call):
+        return Reply(None, bytes(params))
+"
+        );
+        let plugin = start(&bench, &methods, &format!("[limits]\nmax_frame = {manifest}")).await;
+        let failures = [
+            (failure(&plugin, "echo", json!("x".repeat(5000))).await, Executed::No),
+            (failure(&plugin, "large", json!(5000)).await, Executed::Yes),
+        ];
+        for (error, executed) in failures {
+            assert_eq!((error.code(), error.executed), ("too_large", executed), "{error}");
+            let detail = error.detail();
+            assert_eq!((&detail["limit"], &detail["key"]), (&json!(5000), &json!(key)));
+            assert!(error.to_string().contains("5000 bytes"), "{error}");
+        }
+        assert_alive(&plugin).await;
+    }
+}
+
+#[tokio::test]
 async fn more_calls_than_either_side_takes_are_refused_at_once() {
     for (class, manifest) in [("max_in_flight = 2", 64), ("", 2)] {
         let bench = Bench::new();

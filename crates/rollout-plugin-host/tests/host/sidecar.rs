@@ -84,6 +84,7 @@ async fn a_handshake_that_is_wrong_is_refused_each_in_its_own_words() {
         ),
         ("read(s); send(s, {'t': 'reply', 'id': 1})", "malformed", "before it was ready"),
         ("read(s); send(s, {'t': 'ready'})", "malformed", "lacks one of its keys"),
+        ("ready(s, max_frame=4095)", "malformed", "its max_frame (4095 bytes) is less than 4096"),
         ("read(s); s.sendall(b'HTTP/1.1 200 OK')", "too_large", "limits.max_frame"),
         ("s.close()", "closed", "before it was ready"),
     ] {
