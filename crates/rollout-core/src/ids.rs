@@ -65,6 +65,11 @@ ulid_newtype!(
     "run id"
 );
 ulid_newtype!(
+    /// One job: a method, called once for each of its items.
+    JobId,
+    "job id"
+);
+ulid_newtype!(
     /// One worker, across all the processes that ever carry its certificate.
     WorkerId,
     "worker id"

@@ -1,5 +1,5 @@
 //! The words every other crate speaks: ids, the time budget and its one deadline formula, the
-//! configuration files, the event envelope, exit codes and the clock.
+//! configuration files, the job, the event envelope, exit codes and the clock.
 //!
 //! It decides nothing and does no I/O: no async runtime, no socket, no file, no process. Files are
 //! read elsewhere and handed in as text.
@@ -13,10 +13,12 @@ pub mod duration;
 pub mod event;
 pub mod exit;
 pub mod ids;
+pub mod job;
 
 pub use budget::{BudgetError, TimeBudget};
 pub use clock::{Clock, Mono, SystemClock};
 pub use config::{ConfigError, CoordinatorConfig, WorkerConfig};
 pub use event::{Body, Emit, Event, Level};
 pub use exit::ExitCode;
-pub use ids::{Incarnation, PluginId, RunId, WorkerId};
+pub use ids::{Incarnation, JobId, PluginId, RunId, WorkerId};
+pub use job::JobSpec;

@@ -23,6 +23,7 @@ mod tasks;
 mod tls;
 mod verify;
 pub mod wire;
+pub mod work;
 mod x509;
 
 pub use certs::{CertError, CertInfo, TlsFiles};
