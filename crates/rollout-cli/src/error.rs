@@ -132,7 +132,9 @@ fn indented(text: &str) -> String {
 
 fn storage(error: &StorageError) -> ExitCode {
     match error {
-        StorageError::Locked { .. } | StorageError::Overloaded { .. } => ExitCode::Unavailable,
+        StorageError::Locked { .. }
+        | StorageError::Overloaded { .. }
+        | StorageError::Fenced { .. } => ExitCode::Unavailable,
         StorageError::Damaged { .. } | StorageError::Row { .. } => ExitCode::BadData,
         StorageError::Io { .. } | StorageError::Engine { .. } | StorageError::Closed { .. } => {
             ExitCode::Io

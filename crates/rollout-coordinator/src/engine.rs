@@ -27,6 +27,8 @@ use crate::ledger::{BeatRecord, Durable, Ledger, Standing, WorkerRecord};
 use crate::liveness::{Effect, Liveness, Registration, Stale, Suspicion};
 use crate::mailbox::{Candidate, Message, SessionId};
 use crate::watchdog::{self, Watchdog};
+use crate::work::board::Board;
+use crate::work::ledger::words::Standing as WorkStanding;
 
 /// Messages taken between two looks at the deadlines.
 const BATCH: usize = 256;
@@ -53,6 +55,8 @@ pub(crate) struct Engine {
     /// For the ledger's writer to answer through.
     pub(crate) outbox: mpsc::WeakSender<Message>,
     pub(crate) sessions: HashMap<WorkerId, Connected>,
+    /// What the work thread reads; nothing here waits for it.
+    pub(crate) board: Arc<Board>,
 }
 
 impl Engine {
@@ -115,6 +119,7 @@ impl Engine {
             }
             Message::Draining { worker, epoch } => {
                 if self.liveness.draining(worker, epoch) {
+                    self.board.stands(worker, epoch, WorkStanding::Draining);
                     self.emit.emit(now, Some(worker), WorkerDraining { epoch }.into());
                 }
             }
@@ -133,6 +138,7 @@ impl Engine {
         let (run_id, term) = (self.run_id, self.term);
         match self.liveness.register(now, worker, incarnation, known) {
             Registration::New { epoch } => {
+                self.board.registered(worker, epoch, incarnation);
                 let (version, plugins) = (candidate.version.clone(), candidate.plugins.clone());
                 let body = WorkerRegistered { epoch, incarnation, version, plugins };
                 self.emit.emit(now, Some(worker), body.into());
@@ -230,6 +236,7 @@ impl Engine {
                 return;
             }
         };
+        self.board.beat(worker, now);
         let _ = connected.down.try_send(Down::Ack { beat, durable: connected.durable });
         self.ledger.beat(worker, BeatRecord::new(epoch, beat, self.clock.wall()));
         let wanted = match self.heartbeats {
@@ -249,6 +256,7 @@ impl Engine {
         if !self.liveness.deregister(now, worker, epoch) {
             return;
         }
+        self.board.stands(worker, epoch, WorkStanding::Left);
         self.emit.emit(now, Some(worker), WorkerDeregistered { epoch }.into());
         let answer = self.sessions.get(&worker).map(|c| (c.session, Down::Deregistered));
         self.record(worker, epoch, Standing::Deregistered, answer);
@@ -287,6 +295,7 @@ impl Engine {
             }
             .into(),
             Effect::Forgotten => {
+                self.board.forgotten(worker, epoch);
                 let outbox = self.outbox.clone();
                 return self.ledger.forget(worker, move |outcome| {
                     if let Err(error) = outcome {
@@ -296,6 +305,7 @@ impl Engine {
             }
         };
         self.emit.emit(now, Some(worker), body);
+        self.board.heard(worker, epoch, effect);
         if let Effect::Failed { .. } = effect {
             self.record(worker, epoch, Standing::Failed, None);
             if let Some(connected) = self.sessions.remove(&worker) {

@@ -12,7 +12,7 @@ use rollout_core::{Incarnation, RunId, WorkerId};
 use rollout_storage::{Priority, StorageError, Store, Table};
 use serde::{Deserialize, Serialize};
 
-const META: Table<(), Meta> = Table::new("coordinator");
+pub(crate) const META: Table<(), Meta> = Table::new("coordinator");
 const WORKERS: Table<WorkerId, WorkerRecord> = Table::new("workers");
 const BEATS: Table<WorkerId, BeatRecord> = Table::new("heartbeats");
 
@@ -60,7 +60,7 @@ impl BeatRecord {
 
 /// The database, and the beats that wait for the next commit.
 pub(crate) struct Ledger {
-    store: Store,
+    store: Arc<Store>,
     waiting: HashMap<WorkerId, BeatRecord>,
     syncing: bool,
 }
@@ -69,7 +69,7 @@ pub(crate) struct Ledger {
 pub(crate) type Durable = Vec<(WorkerId, BeatRecord)>;
 
 impl Ledger {
-    pub(crate) fn new(store: Store) -> Self {
+    pub(crate) fn new(store: Arc<Store>) -> Self {
         Self { store, waiting: HashMap::new(), syncing: false }
     }
 

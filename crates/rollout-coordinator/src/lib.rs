@@ -12,6 +12,7 @@ pub mod liveness;
 mod mailbox;
 mod sessions;
 mod watchdog;
+pub mod work;
 
 use std::collections::HashMap;
 use std::io;
@@ -32,6 +33,8 @@ use crate::ledger::{Ledger, Standing};
 use crate::liveness::{Liveness, State};
 use crate::mailbox::Message;
 use crate::sessions::Sessions;
+pub use crate::work::{Hello, Work, WorkError, WorkSink};
+use crate::work::{Outside, WorkThread};
 
 /// How long open sessions may take to hear that the coordinator ends.
 const GRACE: Duration = Duration::from_millis(500);
@@ -62,6 +65,9 @@ pub enum CoordinatorError {
     /// The server cannot start.
     #[error("the server cannot start")]
     Transport(#[from] TransportError),
+    /// The directory of large results cannot be read or written.
+    #[error("the directory of large results cannot be used")]
+    Blobs(#[from] work::BlobError),
     /// A thread cannot be started.
     #[error("cannot start the engine")]
     Thread(#[source] io::Error),
@@ -94,6 +100,7 @@ pub struct Coordinator {
     engine: mpsc::Sender<Message>,
     ended: oneshot::Receiver<Result<(), Arc<StorageError>>>,
     thread: thread::JoinHandle<()>,
+    work: WorkThread,
     run_id: RunId,
     clock: Arc<dyn Clock>,
     emit: Arc<dyn Emit>,
@@ -115,7 +122,8 @@ impl Coordinator {
         clock: Arc<dyn Clock>,
         emit: Arc<dyn Emit>,
     ) -> Result<Self, CoordinatorError> {
-        let ledger = Ledger::new(store);
+        let store = Arc::new(store);
+        let ledger = Ledger::new(Arc::clone(&store));
         let meta = ledger.begin_term(config.run_id).map_err(CoordinatorError::Ledger)?;
         if let Some(wanted) = config.run_id.filter(|run| *run != meta.run_id) {
             return Err(CoordinatorError::OtherRun { found: meta.run_id, wanted });
@@ -135,6 +143,9 @@ impl Coordinator {
         let now = clock.now();
         let liveness = restore(config, &ledger, now).map_err(CoordinatorError::Ledger)?;
         let known_workers = liveness.live() as u64;
+        let registry = ledger.workers().map_err(|e| CoordinatorError::Ledger(Arc::new(e)))?;
+        let outside = Outside { clock: Arc::clone(&clock), emit: Arc::clone(&emit) };
+        let work = WorkThread::start(store, meta.term, &registry, outside)?;
         let server = Server::start(port.0, tls, config.limits, Arc::new(sessions))?;
         let started = CoordinatorStarted {
             term: meta.term,
@@ -154,9 +165,10 @@ impl Coordinator {
             inbox,
             outbox,
             sessions: HashMap::new(),
+            board: work.board(),
         };
         let (thread, ended) = spawn(runner)?;
-        Ok(Self { server, engine, ended, thread, run_id: meta.run_id, clock, emit })
+        Ok(Self { server, engine, ended, thread, work, run_id: meta.run_id, clock, emit })
     }
 
     /// The address it listens on.
@@ -171,9 +183,19 @@ impl Coordinator {
         self.run_id
     }
 
+    /// The work ledger, to be served.
+    #[must_use]
+    pub fn work(&self) -> &Work {
+        self.work.handle()
+    }
+
     /// Waits until it cannot go on; never ends on a healthy disk.
     pub async fn failed(&mut self) -> CoordinatorError {
-        match (&mut self.ended).await {
+        let ended = tokio::select! {
+            ended = &mut self.ended => ended,
+            ended = self.work.ended() => ended,
+        };
+        match ended {
             Ok(Err(error)) => CoordinatorError::Ledger(error),
             Ok(Ok(())) | Err(_) => CoordinatorError::EngineLost,
         }
@@ -186,6 +208,8 @@ impl Coordinator {
     pub async fn stop(self, signal: &str) -> Result<(), CoordinatorError> {
         let stopping = CoordinatorStopping { signal: signal.to_owned() };
         self.emit.emit(self.clock.now(), None, stopping.into());
+        // Work first: what it has taken in is on disk before the store is closed.
+        let work = self.work.stop().await;
         // An engine that has ended already says so through `ended`.
         let _ = self.engine.send(Message::Stop).await;
         drop(self.engine);
@@ -194,7 +218,7 @@ impl Coordinator {
         // The engine's last act is its answer: the thread is about to end, or has panicked.
         let _ = self.thread.join();
         match outcome {
-            Ok(outcome) => outcome.map_err(CoordinatorError::Ledger),
+            Ok(outcome) => outcome.and(work?).map_err(CoordinatorError::Ledger),
             Err(_) => Err(CoordinatorError::EngineLost),
         }
     }

@@ -283,6 +283,69 @@ topics! {
         /// Time from its end until it was ready again, in milliseconds.
         down_ms: f64,
     }
+    /// A worker was granted items; the grants are on disk.
+    ItemsLeased = "items_leased", Info {
+        /// The job.
+        job: crate::JobId,
+        /// The worker's epoch.
+        epoch: u64,
+        /// How many items.
+        items: u64,
+        /// Which, as pairs of the first and the last.
+        ranges: Vec<(u64, u64)>,
+    }
+    /// Items have come to their end; the commit is on disk.
+    ItemsCommitted = "items_committed", Info {
+        /// The job.
+        job: crate::JobId,
+        /// The commit's number in the job's ledger.
+        seq: u64,
+        /// How many items.
+        items: u64,
+        /// How many of them are dead letters.
+        dead: u64,
+        /// Which, as pairs of the first and the last.
+        ranges: Vec<(u64, u64)>,
+    }
+    /// Outcomes of a worker were refused.
+    CommitRejected = "commit_rejected", Warn {
+        /// The job.
+        job: crate::JobId,
+        /// The epoch that the worker spoke for.
+        epoch: u64,
+        /// The token that is not current: `state`, `attempt`, `epoch` or `job`.
+        stale: Cow<'static, str>,
+        /// How many items.
+        items: u64,
+        /// Which, as pairs of the first and the last.
+        ranges: Vec<(u64, u64)>,
+    }
+    /// Items that a worker had wait for another.
+    ItemsRedispatched = "items_redispatched", Warn {
+        /// The job.
+        job: crate::JobId,
+        /// `worker_suspected`, `worker_failed`, `worker_superseded`, `no_progress` or `returned`.
+        cause: Cow<'static, str>,
+        /// How many items.
+        items: u64,
+        /// Which, as pairs of the first and the last.
+        ranges: Vec<(u64, u64)>,
+    }
+    /// An item has failed for the last time.
+    ItemDeadLettered = "item_dead_lettered", Error {
+        /// The job.
+        job: crate::JobId,
+        /// The item.
+        item: u64,
+        /// How often it failed.
+        failures: u32,
+        /// How often something crashed under it.
+        losses: u32,
+        /// The last failure's code.
+        code: String,
+        /// The last failure's message.
+        message: String,
+    }
     /// Lines that a slow or blocked reader of this stream has cost.
     LinesDropped = "lines_dropped", Warn {
         /// Heartbeat lines lost.

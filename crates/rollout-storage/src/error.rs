@@ -81,6 +81,14 @@ pub enum StorageError {
         /// How many are queued.
         queued: usize,
     },
+    /// A write was based on what does not hold any more.
+    #[error("database `{}` refuses a write: {detail}", path.display())]
+    Fenced {
+        /// The file.
+        path: PathBuf,
+        /// What does not hold.
+        detail: String,
+    },
     /// An earlier commit failed, so no later one can be trusted.
     #[error("database `{}` is closed after a failed commit", path.display())]
     Closed {

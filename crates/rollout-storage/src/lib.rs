@@ -8,6 +8,7 @@
 
 mod error;
 mod holder;
+mod range;
 mod table;
 mod writer;
 

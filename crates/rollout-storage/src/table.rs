@@ -3,9 +3,10 @@
 use std::marker::PhantomData;
 use std::path::Path;
 
-use redb::{TableDefinition, WriteTransaction};
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use rollout_core::WorkerId;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::StorageError;
 
@@ -150,5 +151,57 @@ impl Batch<'_> {
             .remove(key.encode().as_ref())
             .map(drop)
             .map_err(|e| StorageError::redb(self.path, e.into()))
+    }
+
+    /// The value at `key`, as the writes before this one in the same group have left it.
+    ///
+    /// # Errors
+    /// When redb fails, or the value is not of the table's type; the whole group then fails.
+    pub fn get<K: Key, V: DeserializeOwned>(
+        &self,
+        table: Table<K, V>,
+        key: &K,
+    ) -> Result<Option<V>, StorageError> {
+        let opened = self
+            .transaction
+            .open_table(table.definition())
+            .map_err(|e| StorageError::redb(self.path, e.into()))?;
+        let bytes = opened
+            .get(key.encode().as_ref())
+            .map_err(|e| StorageError::redb(self.path, e.into()))?;
+        let decode = |bytes: &[u8]| {
+            serde_json::from_slice(bytes).map_err(|e| StorageError::Row {
+                path: self.path.to_owned(),
+                table: table.name(),
+                source: Some(e),
+            })
+        };
+        bytes.map(|bytes| decode(bytes.value())).transpose()
+    }
+
+    /// Removes the rows from `first` to `last`, both included.
+    ///
+    /// # Errors
+    /// When redb fails; the whole group then fails.
+    pub fn remove_range<K: Key, V>(
+        &mut self,
+        table: Table<K, V>,
+        first: &K,
+        last: &K,
+    ) -> Result<(), StorageError> {
+        let mut opened = self
+            .transaction
+            .open_table(table.definition())
+            .map_err(|e| StorageError::redb(self.path, e.into()))?;
+        let (first, last) = (first.encode(), last.encode());
+        opened
+            .retain_in(first.as_ref()..=last.as_ref(), |_, _| false)
+            .map_err(|e| StorageError::redb(self.path, e.into()))
+    }
+
+    /// Refuses the whole group: what it was based on does not hold any more.
+    #[must_use]
+    pub fn fenced(&self, detail: String) -> StorageError {
+        StorageError::Fenced { path: self.path.to_owned(), detail }
     }
 }

@@ -1,0 +1,177 @@
+//! What workers say.
+
+use rollout_core::{JobId, Mono, WorkerId};
+use rollout_transport::work::{
+    Committed, End, Failure, Final, Outcome as Said, Stale, WorkDown, WorkUp,
+};
+use tokio::sync::mpsc;
+
+use super::{Engine, Stream};
+use crate::work::handle::{Hello, Input, StreamId};
+use crate::work::ledger::words::{Accepted, Cause, What};
+use crate::work::report;
+use crate::work::store::{AckRecord, LeaseRecord, spans};
+use crate::work::tx::After;
+
+impl Engine {
+    pub(super) fn take_in(&mut self, now: Mono, input: Input) {
+        match input {
+            Input::Hello(hello, down, reply) => {
+                let mut effects = Vec::new();
+                // The session that registered its epoch is ahead of it.
+                self.read_board(now, &mut effects);
+                self.carry_out(effects);
+                let _ = reply.send(self.open(hello, down));
+            }
+            Input::Up(worker, stream, message) => self.up(now, worker, stream, message),
+            Input::Closed(worker, stream) => self.closed(worker, stream),
+            other => self.take_request(other),
+        }
+    }
+
+    fn open(&mut self, hello: Hello, down: mpsc::Sender<WorkDown>) -> Result<StreamId, String> {
+        let Hello { worker_id, incarnation, epoch, plugins } = hello;
+        if self.incarnations.get(&worker_id) != Some(&(epoch, incarnation)) {
+            return Err(format!("epoch {epoch} of this process is not current"));
+        }
+        let held = self
+            .ledger
+            .stream_up(worker_id, epoch, plugins)
+            .map_err(|_| format!("epoch {epoch} is over"))?;
+        let id = StreamId(self.next_stream);
+        self.next_stream += 1;
+        let told = std::collections::HashSet::new();
+        self.streams.insert(worker_id, Stream { id, epoch, down, told });
+        // Behind the transaction that may still hold some of them.
+        self.tx.after.extend(held.into_iter().map(|grant| After::Grant(Some(id), grant)));
+        Ok(id)
+    }
+
+    fn closed(&mut self, worker: WorkerId, stream: StreamId) {
+        if self.streams.get(&worker).is_some_and(|current| current.id == stream) {
+            self.streams.remove(&worker);
+            self.ledger.stream_down(worker);
+        }
+    }
+
+    /// A worker's stream is given up: the next one is told everything again.
+    pub(super) fn hang_up(&mut self, worker: WorkerId) {
+        self.streams.remove(&worker);
+        self.ledger.stream_down(worker);
+    }
+
+    fn up(&mut self, now: Mono, worker: WorkerId, stream: StreamId, message: WorkUp) {
+        let current = self.streams.get(&worker).filter(|current| current.id == stream);
+        let Some(epoch) = current.map(|current| current.epoch) else { return };
+        match message {
+            WorkUp::Want { items } => self.ledger.want(worker, epoch, items),
+            WorkUp::Progress { job, items } => {
+                self.ledger.progress(now, worker, epoch, job, &items);
+            }
+            WorkUp::Return { job, leases } => {
+                let mut effects = Vec::new();
+                self.ledger.give_back(worker, epoch, job, &leases, &mut effects);
+                self.carry_out(effects);
+            }
+            WorkUp::Done { seq, job, outcomes } => {
+                let stale = if self.is_new(worker, epoch, seq) {
+                    self.outcomes(now, (worker, epoch), job, outcomes)
+                } else {
+                    Vec::new()
+                };
+                self.tx.after.push(After::Ack { worker, stream, seq, stale });
+            }
+            // A second one on the same stream: its own reader refuses that.
+            WorkUp::Hello { .. } => {}
+        }
+    }
+
+    /// Whether these outcomes were not taken in before, on an earlier stream.
+    fn is_new(&mut self, worker: WorkerId, epoch: u64, seq: u64) -> bool {
+        let seen = self.seen.entry(worker).or_insert(AckRecord { epoch, seq: 0 });
+        if seen.epoch == epoch && seq <= seen.seq {
+            return false;
+        }
+        *seen = AckRecord { epoch, seq };
+        self.tx.rows.acks.insert(worker, *seen);
+        true
+    }
+
+    fn outcomes(
+        &mut self,
+        now: Mono,
+        (worker, epoch): (WorkerId, u64),
+        job: JobId,
+        outcomes: Vec<Said>,
+    ) -> Vec<Stale> {
+        let (mut stale, mut tried) = (Vec::new(), Vec::new());
+        for Said { lease, end } in outcomes {
+            let (what, end) = self.judge(end);
+            match self.ledger.outcome(now, worker, epoch, job, lease, what) {
+                Err(token) => stale.push(Stale { lease, token }),
+                Ok(Accepted::Again(trouble)) => {
+                    tried.push(lease.item);
+                    self.tx.rows.troubles.insert((job, lease.item), Some(trouble));
+                }
+                Ok(accepted) => self.end(worker, job, (lease.item, lease.attempt), accepted, end),
+            }
+        }
+        if !tried.is_empty() {
+            let record = LeaseRecord::Released { cause: Cause::Tried, spans: spans(tried) };
+            self.log_lease(job, record);
+        }
+        let events = report::rejected(job, epoch, &stale);
+        self.tx.after.extend(events.into_iter().map(|event| After::Event(Some(worker), event)));
+        stale
+    }
+
+    fn end(
+        &mut self,
+        worker: WorkerId,
+        job: JobId,
+        (item, attempt): (u64, u32),
+        accepted: Accepted,
+        end: Ended,
+    ) {
+        match (accepted, end) {
+            (Accepted::Dead(trouble), Ended::Failure(failure)) => {
+                self.bury(job, item, Some(worker), trouble, failure);
+            }
+            (_, Ended::Final(end)) => {
+                if attempt > 1 {
+                    self.tx.rows.troubles.insert((job, item), None);
+                }
+                self.tx.end(job, Committed { item, end });
+            }
+            // The ledger makes a dead letter of a failure alone, and done of a result alone.
+            (_, Ended::Failure(_)) => {}
+        }
+    }
+
+    /// What an outcome counts as. A large result that was never uploaded is none.
+    fn judge(&self, end: End) -> (What, Ended) {
+        match end {
+            End::Result(result) => (What::Result, Ended::Final(Final::Result(result))),
+            End::Blob(blob) if self.blobs.has(&blob.sha256, blob.bytes) => {
+                (What::Result, Ended::Final(Final::Blob(blob)))
+            }
+            End::Blob(blob) => {
+                let failure = Failure {
+                    code: "blob_missing".into(),
+                    message: format!("blob {} was not uploaded", blob.sha256),
+                    traceback: None,
+                    stderr_tail: None,
+                };
+                (What::Failed, Ended::Failure(failure))
+            }
+            End::Failed(failure) => (What::Failed, Ended::Failure(failure)),
+            End::Lost { failure, alone } => (What::Lost { alone }, Ended::Failure(failure)),
+        }
+    }
+}
+
+/// The payload of an outcome.
+enum Ended {
+    Final(Final),
+    Failure(Failure),
+}

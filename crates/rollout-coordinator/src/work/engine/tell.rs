@@ -1,0 +1,127 @@
+//! What is said once it is on disk.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use rollout_core::{JobId, WorkerId};
+use rollout_storage::StorageError;
+use rollout_transport::work::WorkDown;
+use serde_json::value::RawValue;
+
+use super::{Engine, Outcome};
+use crate::work::handle::StreamId;
+use crate::work::ledger::words::Grant;
+use crate::work::report;
+use crate::work::store::{self, CHUNK};
+use crate::work::tx::After;
+
+/// The parameters of a chunk of items.
+pub(super) type Params = Vec<Box<RawValue>>;
+/// Chunks that are kept for the next grants.
+const KEPT: usize = 64;
+
+impl Engine {
+    /// Does what was to follow.
+    pub(super) fn tell(&mut self, after: Vec<After>) -> Outcome {
+        let mut leased: Vec<Grant> = Vec::new();
+        for step in after {
+            match step {
+                After::Grant(stream, grant) => {
+                    leased.push(grant);
+                    self.send_grant(stream, grant).map_err(Arc::new)?;
+                }
+                After::Ack { worker, stream, seq, stale } => {
+                    self.send(worker, Some(stream), WorkDown::Ack { seq, stale });
+                }
+                After::Revoke { worker, job, leases } => {
+                    self.send(worker, None, WorkDown::Revoke { job, leases });
+                }
+                After::Event(worker, body) => self.emit.emit(self.clock.now(), worker, body),
+                After::Sweep(names) => self.sweep(&names).map_err(Arc::new)?,
+                After::Reply(reply) => reply(),
+            }
+        }
+        leased.sort_by_key(|grant| (grant.worker, grant.job));
+        for grants in leased.chunk_by(|a, b| (a.worker, a.job) == (b.worker, b.job)) {
+            if let Some(body) = report::leased(grants) {
+                self.emit.emit(self.clock.now(), Some(grants[0].worker), body);
+            }
+        }
+        Ok(())
+    }
+
+    /// A large result that cannot be removed now is swept at the next start.
+    fn sweep(&self, names: &HashSet<String>) -> Result<(), StorageError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let kept = store::referenced(&self.store, None)?;
+        if let Err(error) = self.blobs.remove(names.difference(&kept)) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "blobs of a job stay");
+        }
+        Ok(())
+    }
+
+    /// Sends to the worker's stream, or to this one alone. One that does not read is given up.
+    fn send(&mut self, worker: WorkerId, stream: Option<StreamId>, message: WorkDown) {
+        let Some(current) = self.streams.get(&worker) else { return };
+        if stream.is_some_and(|stream| stream != current.id) {
+            return;
+        }
+        if current.down.try_send(message).is_err() {
+            self.hang_up(worker);
+        }
+    }
+
+    fn send_grant(&mut self, stream: Option<StreamId>, grant: Grant) -> Result<(), StorageError> {
+        let Some(state) = self.jobs.get(&grant.job) else { return Ok(()) };
+        let spec = &state.record.spec;
+        let has_params = spec.has_params;
+        let job = WorkDown::Job {
+            job: grant.job,
+            plugin: spec.plugin.clone(),
+            method: spec.method.clone(),
+            seed: spec.seed,
+            limits: spec.limits.clone(),
+        };
+        let Some(current) = self.streams.get_mut(&grant.worker) else { return Ok(()) };
+        if stream != Some(current.id) {
+            return Ok(());
+        }
+        if current.told.insert(grant.job) {
+            self.send(grant.worker, stream, job);
+        }
+        let params = if has_params { Some(self.params_of(&grant)?) } else { None };
+        let Grant { worker, job, attempt, first, count, alone, .. } = grant;
+        self.send(worker, stream, WorkDown::Grant { job, attempt, first, count, alone, params });
+        Ok(())
+    }
+
+    fn params_of(&mut self, grant: &Grant) -> Result<Params, StorageError> {
+        let mut params = Vec::with_capacity(grant.count as usize);
+        let end = grant.first + u64::from(grant.count);
+        let mut item = grant.first;
+        while item < end {
+            let (chunk, from) = (item / CHUNK, item % CHUNK);
+            let rows = self.chunk(grant.job, chunk)?;
+            let until = (end - chunk * CHUNK).min(CHUNK);
+            let range = usize::try_from(from).unwrap_or(0)..usize::try_from(until).unwrap_or(0);
+            // A chunk is as long as it was when the job was accepted: its length was checked.
+            params.extend(rows.get(range).unwrap_or_default().iter().cloned());
+            item = (chunk + 1) * CHUNK;
+        }
+        Ok(params)
+    }
+
+    fn chunk(&mut self, job: JobId, chunk: u64) -> Result<Arc<Params>, StorageError> {
+        if let Some(params) = self.params.get(&(job, chunk)) {
+            return Ok(Arc::clone(params));
+        }
+        if self.params.len() >= KEPT {
+            self.params.clear();
+        }
+        let params = Arc::new(store::params(&self.store, job, chunk)?);
+        self.params.insert((job, chunk), Arc::clone(&params));
+        Ok(params)
+    }
+}

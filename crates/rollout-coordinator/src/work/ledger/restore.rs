@@ -1,0 +1,93 @@
+//! The ledger out of its records, after the coordinator's own death.
+//!
+//! The order is: the jobs, what has ended, the log of leases from its beginning, the troubles; then
+//! [`Ledger::restored`] with what the registry knows of the workers.
+
+use rollout_core::{JobId, Mono, WorkerId};
+
+use super::items::Span;
+use super::words::{Cause, Effect, Standing, Suspect, Trouble};
+use super::{Ledger, Worker};
+
+impl Ledger {
+    /// Items of the job that have ended.
+    pub fn restore_end(&mut self, job: JobId, first: u64, count: u64, dead: bool) {
+        if let Some(job) = self.jobs.get_mut(&job) {
+            for item in first..first.saturating_add(count) {
+                job.items.restore_end(item, dead);
+            }
+        }
+    }
+
+    /// A grant.
+    pub fn restore_grant(
+        &mut self,
+        now: Mono,
+        job: JobId,
+        worker: (WorkerId, u64),
+        attempt: u32,
+        (first, count): (u64, u32),
+    ) {
+        let (worker, epoch) = worker;
+        let known = self.workers.entry(worker).or_insert_with(Worker::unknown);
+        known.epoch = known.epoch.max(epoch);
+        if let Some(job) = self.jobs.get_mut(&job) {
+            let span = Span { first, count, attempt, suspect: Suspect::No };
+            job.items.restore_grant(now, (worker, epoch), span);
+        }
+    }
+
+    /// Leases that were over.
+    pub fn restore_release(&mut self, job: JobId, first: u64, count: u64, cause: Cause) {
+        if let Some(job) = self.jobs.get_mut(&job) {
+            for item in first..first.saturating_add(count) {
+                job.items.restore_release(item, cause);
+            }
+        }
+    }
+
+    /// What an item has been through.
+    pub fn restore_trouble(&mut self, job: JobId, item: u64, trouble: Trouble) {
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.items.restore_trouble(item, trouble);
+            job.failures += u64::from(trouble.failures);
+            job.losses += u64::from(trouble.losses);
+        }
+    }
+
+    /// Closes the restoration. `registry` says how every known worker stands; what a worker had
+    /// that is not among them, or has failed or left, or is of an older epoch, waits again. The
+    /// others keep their leases until liveness says more.
+    pub fn restored(
+        &mut self,
+        now: Mono,
+        registry: impl IntoIterator<Item = (WorkerId, u64, Standing)>,
+        out: &mut Vec<Effect>,
+    ) {
+        let jobs: Vec<JobId> = self.jobs.keys().copied().collect();
+        for job_id in jobs {
+            let Some(job) = self.jobs.get_mut(&job_id) else { continue };
+            for (worker, item) in job.items.restored() {
+                if let Some(worker) = self.workers.get_mut(&worker) {
+                    worker.leases.entry(job_id).or_default().insert(item);
+                    worker.leased += 1;
+                }
+            }
+            if job.items.finished() {
+                self.active.remove(&job_id);
+            }
+        }
+        let mut unknown: Vec<WorkerId> = self.workers.keys().copied().collect();
+        for (id, epoch, standing) in registry {
+            unknown.retain(|other| *other != id);
+            self.worker(now, id, epoch, standing, out);
+        }
+        for id in unknown {
+            self.release_all(id, Cause::Failed, out);
+        }
+        let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
+        for id in ids {
+            self.rearm(id);
+        }
+    }
+}

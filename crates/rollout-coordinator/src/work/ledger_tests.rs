@@ -1,0 +1,452 @@
+//! The ledger against a naive model that remembers every grant, under random interleavings of all
+//! that can happen, the coordinator's own death included.
+
+use std::collections::{BTreeMap, HashMap};
+
+use proptest::prelude::*;
+use rollout_core::job::Redispatch;
+
+use super::words::{Grant, Trouble};
+use super::*;
+
+const WORKERS: usize = 3;
+const ITEMS: u64 = 24;
+
+fn worker_id(at: usize) -> WorkerId {
+    let mut bytes = [1; 16];
+    bytes[15] = u8::try_from(at).unwrap();
+    WorkerId::from_bytes(bytes)
+}
+
+fn job_id(at: usize) -> JobId {
+    let mut bytes = [2; 16];
+    bytes[15] = u8::try_from(at).unwrap();
+    JobId::from_bytes(bytes)
+}
+
+fn spec(items: u64, redispatch: Redispatch) -> JobSpec {
+    let limits = JobLimits {
+        batch: 5,
+        max_losses: 4,
+        redispatch,
+        progress_timeout: Duration::from_secs(10),
+        ..JobLimits::default()
+    };
+    JobSpec {
+        name: "a test".into(),
+        plugin: "sample".into(),
+        method: "run".into(),
+        items,
+        has_params: false,
+        params_sha256: String::new(),
+        plugin_digest: String::new(),
+        seed: 0,
+        limits,
+    }
+}
+
+/// What is on disk.
+#[derive(Debug, Clone)]
+enum Record {
+    Grant(Grant),
+    Release { job: JobId, item: u64, cause: Cause },
+}
+
+/// What the model knows of an item.
+#[derive(Debug, Default)]
+struct Known {
+    grants: Vec<Grant>,
+    leased: bool,
+    /// Whether the epoch of the last grant has ended.
+    disowned: bool,
+    ends: u32,
+    failures: u32,
+    losses: u32,
+}
+
+struct World {
+    ledger: Ledger,
+    now: Mono,
+    items: BTreeMap<(JobId, u64), Known>,
+    standing: [(u64, Standing, bool); WORKERS],
+    credit: [u32; WORKERS],
+    /// Every lease that was ever granted, to be answered at any time.
+    seen: Vec<(usize, u64, JobId, Lease)>,
+    log: Vec<Record>,
+    ended: Vec<(JobId, u64, bool)>,
+    troubles: HashMap<(JobId, u64), Trouble>,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Want(usize, u32),
+    Answer(usize, u8),
+    Return(usize),
+    Progress(usize),
+    Suspect(usize),
+    Ready(usize),
+    Fail(usize),
+    Replace(usize),
+    Drain(usize),
+    Cut(usize),
+    Open(usize),
+    Advance(u64),
+    Pause(usize, bool),
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let worker = || 0..WORKERS;
+    prop_oneof![
+        6 => (worker(), 1..12_u32).prop_map(|(w, n)| Step::Want(w, n)),
+        12 => (any::<usize>(), 0..10_u8).prop_map(|(at, what)| Step::Answer(at, what)),
+        1 => any::<usize>().prop_map(Step::Return),
+        1 => any::<usize>().prop_map(Step::Progress),
+        2 => worker().prop_map(Step::Suspect),
+        3 => worker().prop_map(Step::Ready),
+        1 => worker().prop_map(Step::Fail),
+        2 => worker().prop_map(Step::Replace),
+        1 => worker().prop_map(Step::Drain),
+        1 => worker().prop_map(Step::Cut),
+        3 => worker().prop_map(Step::Open),
+        3 => (1..4_000_u64).prop_map(Step::Advance),
+        1 => (0..2_usize, any::<bool>()).prop_map(|(job, paused)| Step::Pause(job, paused)),
+        1 => Just(Step::Restart),
+    ]
+}
+
+impl World {
+    fn new() -> Self {
+        let mut world = Self {
+            ledger: Ledger::new(),
+            now: Mono(1),
+            items: BTreeMap::new(),
+            standing: [(1, Standing::Registered, false); WORKERS],
+            credit: [0; WORKERS],
+            seen: Vec::new(),
+            log: Vec::new(),
+            ended: Vec::new(),
+            troubles: HashMap::new(),
+        };
+        for (job, spec) in specs() {
+            world.ledger.add_job(job, &spec);
+            for item in 0..spec.items {
+                world.items.insert((job, item), Known::default());
+            }
+        }
+        world
+    }
+
+    fn act(&mut self, step: &Step) {
+        match *step {
+            Step::Want(w, n) => {
+                let (epoch, standing, up) = self.standing[w];
+                self.ledger.want(worker_id(w), epoch, n);
+                if standing != Standing::Failed && up {
+                    self.credit[w] += n;
+                }
+            }
+            Step::Answer(at, what) => self.answer(at, what),
+            Step::Return(at) => self.give_back(at),
+            Step::Progress(at) => {
+                if let Some((w, epoch, job, lease)) = self.pick(at) {
+                    self.ledger.progress(self.now, worker_id(w), epoch, job, &[lease.item]);
+                }
+            }
+            Step::Suspect(w) => self.stand(w, 0, Standing::Suspected),
+            Step::Ready(w) => self.stand(w, 0, Standing::Ready),
+            Step::Fail(w) => self.stand(w, 0, Standing::Failed),
+            Step::Replace(w) => self.stand(w, 1, Standing::Ready),
+            Step::Drain(w) => self.stand(w, 0, Standing::Draining),
+            Step::Cut(w) => {
+                self.ledger.stream_down(worker_id(w));
+                (self.standing[w].2, self.credit[w]) = (false, 0);
+            }
+            Step::Open(w) => self.open(w),
+            Step::Advance(ms) => {
+                self.now += Duration::from_millis(ms);
+                let mut out = Vec::new();
+                self.ledger.expire(self.now, &mut out);
+                self.carry_out(out);
+            }
+            Step::Pause(job, paused) => assert!(self.ledger.pause(job_id(job), paused)),
+            Step::Restart => self.restart(),
+        }
+        let mut out = Vec::new();
+        self.ledger.grant(self.now, &mut out);
+        self.carry_out(out);
+    }
+
+    /// Liveness never takes a verdict back: only a new epoch follows on a failure.
+    fn stand(&mut self, w: usize, newer: u64, standing: Standing) {
+        let (epoch, before, up) = self.standing[w];
+        if before == Standing::Failed && newer == 0 {
+            return;
+        }
+        let gone = newer > 0 || standing == Standing::Failed;
+        self.standing[w] = (epoch + newer, standing, up && !gone);
+        if gone {
+            self.credit[w] = 0;
+        }
+        let mut out = Vec::new();
+        self.ledger.worker(self.now, worker_id(w), epoch + newer, standing, &mut out);
+        self.carry_out(out);
+        if gone {
+            let held = self.items.values().filter(|k| k.leased && k.holds(w));
+            assert_eq!(held.count(), 0, "the leases of an epoch end with it");
+            for known in self.items.values_mut().filter(|k| k.holds(w)) {
+                known.disowned = true;
+            }
+        }
+    }
+
+    fn open(&mut self, w: usize) {
+        let (epoch, standing, _) = self.standing[w];
+        let opened = self.ledger.stream_up(worker_id(w), epoch, ["sample".to_owned()]);
+        let may = standing != Standing::Failed && self.knows(w);
+        assert_eq!(opened.is_ok(), may, "{standing:?}");
+        let Ok(grants) = opened else { return };
+        (self.standing[w].2, self.credit[w]) = (true, 0);
+        let said: u64 = grants.iter().map(|grant| u64::from(grant.count)).sum();
+        let held = self.items.values().filter(|k| k.leased && k.holds(w)).count();
+        assert_eq!(said, held as u64, "a new stream is told all that the worker has");
+    }
+
+    /// The ledger hears of a worker with its first standing.
+    fn knows(&self, w: usize) -> bool {
+        self.ledger.workers.contains_key(&worker_id(w))
+    }
+
+    fn pick(&self, at: usize) -> Option<(usize, u64, JobId, Lease)> {
+        // Mostly recent ones, so that something comes of it.
+        let recent = self.seen.len().min(20);
+        let from = if at.is_multiple_of(4) { 0 } else { self.seen.len() - recent };
+        let among = &self.seen[from..];
+        (!among.is_empty()).then(|| among[(at / 4) % among.len()])
+    }
+
+    fn answer(&mut self, at: usize, what: u8) {
+        let Some((w, epoch, job, lease)) = self.pick(at) else { return };
+        let what = match what {
+            0 | 1 => What::Failed,
+            2 => What::Lost { alone: true },
+            3 => What::Lost { alone: false },
+            _ => What::Result,
+        };
+        let current = self.standing[w].0 == epoch && self.knows(w);
+        let known = self.items.get_mut(&(job, lease.item)).unwrap();
+        let last = known.grants.last().unwrap();
+        let expected = current
+            && known.ends == 0
+            && !known.disowned
+            && (last.attempt, last.worker, last.epoch) == (lease.attempt, worker_id(w), epoch)
+            && (what == What::Result || known.leased);
+        let outcome = self.ledger.outcome(self.now, worker_id(w), epoch, job, lease, what);
+        assert_eq!(outcome.is_ok(), expected, "{what:?} of {lease:?}: {outcome:?} {known:?}");
+        let Ok(accepted) = outcome else { return };
+        known.leased = false;
+        known.failures += u32::from(what == What::Failed);
+        known.losses += u32::from(what == What::Lost { alone: true });
+        let over = known.failures >= 3 || known.losses >= 4;
+        match accepted {
+            Accepted::Done => {
+                assert_eq!(what, What::Result, "no failure becomes a result");
+                known.ends += 1;
+                self.ended.push((job, lease.item, false));
+            }
+            Accepted::Again(trouble) => {
+                assert!(!over && what != What::Result);
+                assert_eq!((trouble.failures, trouble.losses), (known.failures, known.losses));
+                self.troubles.insert((job, lease.item), trouble);
+                self.log.push(Record::Release { job, item: lease.item, cause: Cause::Tried });
+            }
+            Accepted::Dead(trouble) => {
+                assert!(over && what != What::Result);
+                assert_eq!((trouble.failures, trouble.losses), (known.failures, known.losses));
+                known.ends += 1;
+                self.ended.push((job, lease.item, true));
+            }
+        }
+    }
+
+    fn give_back(&mut self, at: usize) {
+        let Some((w, epoch, job, lease)) = self.pick(at) else { return };
+        let mut out = Vec::new();
+        self.ledger.give_back(worker_id(w), epoch, job, &[lease], &mut out);
+        self.carry_out(out);
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Granted(grant) => self.granted(grant),
+                Effect::Released { job, worker, leases, cause } => {
+                    for (item, attempt) in leases {
+                        let known = self.items.get_mut(&(job, item)).unwrap();
+                        let last = known.grants.last().unwrap();
+                        assert_eq!((last.worker, last.attempt), (worker, attempt));
+                        if known.ends == 0 {
+                            assert!(known.leased, "only a lease can be over");
+                            self.log.push(Record::Release { job, item, cause });
+                        }
+                        known.leased = false;
+                    }
+                }
+                Effect::Troubled { job, item, trouble } => {
+                    let known = self.items.get_mut(&(job, item)).unwrap();
+                    known.note(trouble);
+                    assert!(trouble.failures < 3 && trouble.losses < 4);
+                    self.troubles.insert((job, item), trouble);
+                }
+                Effect::Dead { job, item, trouble, .. } => {
+                    let known = self.items.get_mut(&(job, item)).unwrap();
+                    known.note(trouble);
+                    assert!(trouble.failures >= 3 || trouble.losses >= 4);
+                    known.ends += 1;
+                    self.ended.push((job, item, true));
+                }
+            }
+        }
+        self.check();
+    }
+
+    fn granted(&mut self, grant: Grant) {
+        let w = (0..WORKERS).find(|w| worker_id(*w) == grant.worker).unwrap();
+        assert_eq!(self.standing[w], (grant.epoch, Standing::Ready, true), "may be granted work");
+        assert!(grant.count <= 5, "at most a batch");
+        assert!(grant.count <= self.credit[w], "within the credit");
+        self.credit[w] -= grant.count;
+        for item in grant.first..grant.first + u64::from(grant.count) {
+            let known = self.items.get_mut(&(grant.job, item)).unwrap();
+            assert!(!known.leased && known.ends == 0, "item {item} was free");
+            let before = known.grants.last().map_or(0, |last| last.attempt);
+            assert_eq!(grant.attempt, before + 1, "an attempt never repeats");
+            assert!(known.losses == 0 || grant.alone, "a suspect is retried alone");
+            known.grants.push(grant);
+            (known.leased, known.disowned) = (true, false);
+            let lease = Lease { item, attempt: grant.attempt };
+            self.seen.push((w, grant.epoch, grant.job, lease));
+        }
+        self.log.push(Record::Grant(grant));
+    }
+
+    /// The coordinator dies and reads back what it had written.
+    fn restart(&mut self) {
+        self.ledger = Ledger::new();
+        for (job, spec) in specs() {
+            self.ledger.add_job(job, &spec);
+        }
+        for (job, item, dead) in &self.ended {
+            self.ledger.restore_end(*job, *item, 1, *dead);
+        }
+        for record in &self.log {
+            match record {
+                Record::Grant(grant) => self.ledger.restore_grant(
+                    self.now,
+                    grant.job,
+                    (grant.worker, grant.epoch),
+                    grant.attempt,
+                    (grant.first, grant.count),
+                ),
+                Record::Release { job, item, cause } => {
+                    self.ledger.restore_release(*job, *item, 1, *cause);
+                }
+            }
+        }
+        for ((job, item), trouble) in &self.troubles {
+            self.ledger.restore_trouble(*job, *item, *trouble);
+        }
+        self.standing.iter_mut().for_each(|worker| worker.2 = false);
+        self.credit = [0; WORKERS];
+        let registry: Vec<_> =
+            (0..WORKERS).map(|w| (worker_id(w), self.standing[w].0, self.standing[w].1)).collect();
+        let mut out = Vec::new();
+        self.ledger.restored(self.now, registry, &mut out);
+        self.carry_out(out);
+    }
+
+    fn check(&self) {
+        for (job, spec) in specs() {
+            let of = || self.items.range((job, 0)..(job, spec.items)).map(|(_, known)| known);
+            let counts = self.ledger.counts(job).unwrap();
+            assert_eq!(counts.leased, of().filter(|k| k.leased).count() as u64);
+            assert_eq!(counts.done + counts.dead, of().filter(|k| k.ends > 0).count() as u64);
+            assert_eq!(counts.pending + counts.leased + counts.done + counts.dead, spec.items);
+            assert!(of().all(|known| known.ends <= 1), "an item ends once");
+        }
+    }
+
+    /// From here on everybody behaves.
+    fn finish(&mut self) {
+        for job in 0..specs().len() {
+            self.ledger.pause(job_id(job), false);
+        }
+        for w in 0..WORKERS {
+            self.act(&Step::Replace(w));
+            self.act(&Step::Open(w));
+        }
+        for _ in 0..500 {
+            for w in 0..WORKERS {
+                self.act(&Step::Want(w, 7));
+            }
+            let held: Vec<_> = self.seen.drain(..).collect();
+            for (w, epoch, job, lease) in held {
+                let now = self.now;
+                let done = |world: &mut Self| {
+                    let ledger = &mut world.ledger;
+                    ledger.outcome(now, worker_id(w), epoch, job, lease, What::Result)
+                };
+                if done(self).is_ok() {
+                    let known = self.items.get_mut(&(job, lease.item)).unwrap();
+                    (known.leased, known.ends) = (false, known.ends + 1);
+                }
+            }
+            self.check();
+            if specs().iter().all(|(job, _)| self.ledger.counts(*job).unwrap().finished()) {
+                return;
+            }
+        }
+        panic!("items were lost: {:?}", self.ledger);
+    }
+}
+
+impl Known {
+    fn holds(&self, w: usize) -> bool {
+        self.grants.last().is_some_and(|last| last.worker == worker_id(w))
+    }
+
+    /// One more failure or loss at a time.
+    fn note(&mut self, trouble: Trouble) {
+        let (failures, losses) = (trouble.failures, trouble.losses);
+        let grown = failures - self.failures + (losses - self.losses);
+        assert!(grown <= 1, "{grown} at once");
+        (self.failures, self.losses) = (failures, losses);
+    }
+}
+
+fn specs() -> [(JobId, JobSpec); 2] {
+    [
+        (job_id(0), spec(ITEMS, Redispatch::Suspected)),
+        (job_id(1), spec(ITEMS / 2, Redispatch::Failed)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_every_item_ends_exactly_once(
+        steps in prop::collection::vec(step(), 1..200),
+    ) {
+        let mut world = World::new();
+        for w in 0..WORKERS {
+            world.act(&Step::Ready(w));
+            world.act(&Step::Open(w));
+        }
+        for step in &steps {
+            world.act(step);
+        }
+        world.finish();
+        prop_assert!(world.items.values().all(|known| known.ends == 1));
+    }
+}

@@ -1,0 +1,99 @@
+//! The transaction that is being gathered while the last one syncs, and what is to be said once it is
+//! on disk.
+
+use std::collections::{BTreeMap, HashSet};
+
+use rollout_core::event::Body;
+use rollout_core::{JobId, WorkerId};
+use rollout_transport::work::{Committed, Lease, Stale};
+
+use super::handle::StreamId;
+use super::ledger::words::Grant;
+use super::store::{Next, Rows, weight};
+
+/// The most items of one row of commits, and about the most bytes.
+const ROW_ITEMS: usize = 4_096;
+const ROW_BYTES: usize = 1 << 20;
+
+/// What follows once a transaction is on disk.
+pub(crate) enum After {
+    /// The worker is granted items, on the stream that it had when they were.
+    Grant(Option<StreamId>, Grant),
+    /// The worker's outcomes up to `seq` are durable or refused.
+    Ack { worker: WorkerId, stream: StreamId, seq: u64, stale: Vec<Stale> },
+    /// Leases are over.
+    Revoke { worker: WorkerId, job: JobId, leases: Vec<Lease> },
+    /// Something has happened.
+    Event(Option<WorkerId>, Body),
+    /// Large results of a removed job: those that no other refers to go.
+    Sweep(HashSet<String>),
+    /// Somebody waits for it.
+    Reply(Box<dyn FnOnce() + Send>),
+}
+
+/// A transaction that is being gathered.
+#[derive(Default)]
+pub(crate) struct Tx {
+    pub(crate) rows: Rows,
+    pub(crate) after: Vec<After>,
+    /// Items that have ended, by job.
+    ends: BTreeMap<JobId, Vec<Committed>>,
+    /// About how many bytes of results it holds.
+    pub(crate) bytes: usize,
+}
+
+impl Tx {
+    /// The item has ended.
+    pub(crate) fn end(&mut self, job: JobId, committed: Committed) {
+        self.bytes += weight(&committed);
+        self.ends.entry(job).or_default().push(committed);
+    }
+
+    /// Whether items of the job end with it.
+    pub(crate) fn ends_some(&self, job: JobId) -> bool {
+        self.ends.contains_key(&job)
+    }
+
+    /// The job is removed: nothing of it is written any more.
+    pub(crate) fn remove(&mut self, job: JobId) {
+        self.ends.remove(&job);
+        self.rows.jobs.retain(|(of, _)| *of != job);
+        self.rows.leases.retain(|(of, ..)| *of != job);
+        self.rows.troubles.retain(|(of, _), _| *of != job);
+        self.rows.removed.push(job);
+    }
+
+    /// Gives the ended items their rows, numbered on from what `next` says of their job.
+    pub(crate) fn seal(&mut self, mut next: impl FnMut(JobId) -> Option<u64>) {
+        for (job, items) in std::mem::take(&mut self.ends) {
+            let (mut row, mut bytes) = (Vec::new(), 0);
+            for committed in items {
+                bytes += weight(&committed);
+                row.push(committed);
+                if row.len() >= ROW_ITEMS || bytes >= ROW_BYTES {
+                    bytes = 0;
+                    self.commit(job, next(job), std::mem::take(&mut row));
+                }
+            }
+            if !row.is_empty() {
+                self.commit(job, next(job), row);
+            }
+        }
+    }
+
+    fn commit(&mut self, job: JobId, seq: Option<u64>, items: Vec<Committed>) {
+        // A job that was removed has no next row.
+        if let Some(seq) = seq {
+            self.after.push(After::Event(None, super::report::committed(job, seq, &items)));
+            self.rows.commits.push((job, seq, items));
+        }
+    }
+}
+
+impl Next {
+    /// The next row of the log of leases.
+    pub(crate) fn take_lease(&mut self) -> u64 {
+        self.lease += 1;
+        self.lease - 1
+    }
+}
