@@ -149,6 +149,7 @@ fn coordinator(error: &CoordinatorError) -> ExitCode {
         CoordinatorError::OtherRun { .. } => ExitCode::Config,
         CoordinatorError::Ledger(error) => storage(error),
         CoordinatorError::Transport(_) => ExitCode::Unavailable,
+        CoordinatorError::Blobs(_) => ExitCode::Io,
         CoordinatorError::Thread(_) | CoordinatorError::EngineLost => ExitCode::Internal,
     }
 }

@@ -148,6 +148,9 @@ impl Rows {
     /// Writes the rows, if `term` is still the newest.
     pub(crate) fn write(&self, batch: &mut Batch<'_>, term: u64) -> Result<(), StorageError> {
         check_term(batch, term)?;
+        for job in &self.removed {
+            remove(batch, *job)?;
+        }
         for (job, record) in &self.jobs {
             batch.put(JOBS, &JobKey(*job), record)?;
         }
@@ -164,11 +167,7 @@ impl Rows {
                 None => batch.remove(TROUBLES, &RowKey(*job, *item))?,
             }
         }
-        batch.put_all(ACKS, &self.acks)?;
-        for job in &self.removed {
-            remove(batch, *job)?;
-        }
-        Ok(())
+        batch.put_all(ACKS, &self.acks)
     }
 }
 

@@ -38,8 +38,8 @@ impl Engine {
                 let detail = format!("job {job} is being submitted by somebody else");
                 Begun::Answer(Submitted::Invalid { detail })
             };
-            let _ = reply.send(begun);
-            return;
+            // Once a removal of the same id is on disk: it would take the parameters along.
+            return self.reply(reply, begun);
         };
         let differences = state.record.spec.differences(&spec);
         if !differences.is_empty() {
