@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
+use std::ops::ControlFlow;
 use std::sync::mpsc;
 
 use proptest::prelude::*;
@@ -189,6 +190,51 @@ fn a_row_of_another_type_is_an_error_that_names_the_table() {
     store.write(|batch| batch.put(NUMBERS, &1, &"one".to_owned())).unwrap();
     let error = store.scan(WRONG).unwrap_err();
     assert!(error.to_string().contains("table `numbers`"), "{error}");
+}
+
+#[test]
+fn a_range_is_read_from_its_start_until_it_is_enough_and_removed_with_both_ends() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(&dir.path().join("s.db")).unwrap();
+    let from = |first: u64, most: usize| {
+        let mut found = Vec::new();
+        let row = |key, _| {
+            found.push(key);
+            if found.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        store.range(NUMBERS, &first, row).unwrap();
+        found
+    };
+    assert_eq!(from(0, 9), [0; 0], "a table that is not there is empty");
+    store
+        .write(|batch| {
+            (0..600).step_by(100).try_for_each(|n| batch.put(NUMBERS, &n, &n.to_string()))
+        })
+        .unwrap();
+    assert_eq!(from(200, 9), [200, 300, 400, 500]);
+    assert_eq!(from(101, 2), [200, 300]);
+    store.write(|batch| batch.remove_range(NUMBERS, &100, &300)).unwrap();
+    assert_eq!(from(0, 9), [0, 400, 500]);
+}
+
+#[test]
+fn a_write_sees_those_before_it_and_one_that_refuses_takes_its_whole_group_along() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(&dir.path().join("s.db")).unwrap();
+    store
+        .write(|batch| {
+            batch.put(TERM, &(), &1)?;
+            assert_eq!(batch.get(TERM, &())?, Some(1));
+            Ok(())
+        })
+        .unwrap();
+    let refused = store.write(|batch| {
+        batch.put(TERM, &(), &2)?;
+        Err(batch.fenced("term 1 is over".into()))
+    });
+    let error = refused.unwrap_err();
+    assert!(error.to_string().contains("s.db` refuses a write: term 1 is over"), "{error}");
+    assert_eq!(store.get(TERM, &()).unwrap(), Some(1));
 }
 
 #[test]
