@@ -30,6 +30,9 @@ pub(crate) enum Command {
     Smoke(SmokeArgs),
     /// Kill workers at random moments, and look for processes that they leave
     Orphans(OrphansArgs),
+    /// Measure, each figure beside its baseline in the same run
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Check that cargo, a C compiler and python3 >= 3.11 are there
     Preflight,
     /// Do what continuous integration does: preflight, format, clippy, tests, smoke
@@ -83,4 +86,21 @@ pub(crate) struct OrphansArgs {
     /// Build and run with the release profile
     #[arg(long)]
     pub(crate) release: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Calls of plugins, what becomes of their callers, and how soon they are back
+    Plugin(BenchPluginArgs),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  cargo xtask bench plugin --json figures.json")]
+pub(crate) struct BenchPluginArgs {
+    /// How many times each figure and its baseline are measured, in turn
+    #[arg(long, value_name = "N", default_value = "8")]
+    pub(crate) rounds: NonZeroUsize,
+    /// Write the figures of every round as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
 }

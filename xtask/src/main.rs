@@ -1,6 +1,8 @@
 //! The project's own commands, run as `cargo xtask <command>`: they read flags and call crates.
 
 mod args;
+mod bench;
+mod cargo;
 mod ci;
 mod orphans;
 mod preflight;
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
     ExitCode::from(match args.command {
         Command::Smoke(args) => smoke::run(&args, &interrupt),
         Command::Orphans(args) => orphans::run(&args, &interrupt),
+        Command::Bench(command) => bench::run(&command, &interrupt),
         Command::Preflight => preflight::run(),
         Command::Ci => ci::run(&interrupt),
     })

@@ -13,6 +13,7 @@ pub mod duration;
 pub mod event;
 pub mod exit;
 pub mod ids;
+mod percentile;
 
 pub use budget::{BudgetError, TimeBudget};
 pub use clock::{Clock, Mono, SystemClock};
@@ -20,3 +21,4 @@ pub use config::{ConfigError, CoordinatorConfig, WorkerConfig};
 pub use event::{Body, Emit, Event, Level};
 pub use exit::ExitCode;
 pub use ids::{Incarnation, PluginId, RunId, WorkerId};
+pub use percentile::percentile;

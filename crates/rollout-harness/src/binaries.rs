@@ -108,7 +108,7 @@ pub fn build(
     interrupt: &Interrupt,
     on_line: &mut dyn FnMut(&str),
 ) -> Result<Binaries, BuildError> {
-    let release: &[&str] = if profile == Profile::Release { &["--release"] } else { &[] };
+    let release = release(profile);
     let program = ["--package", "rollout-cli", "--bin", "rollout"];
     let rollout = build_one(&[&program, release].concat(), Artifact::program, interrupt, on_line)?;
     let manifest = workspace_root().join("plugins/rust_cdylib_sample/Cargo.toml");
@@ -117,6 +117,30 @@ pub fn build(
     let library = ["--manifest-path", &*manifest, "--target-dir", &*target];
     let cdylib = build_one(&[&library, release].concat(), Artifact::library, interrupt, on_line)?;
     Ok(Binaries { rollout, cdylib })
+}
+
+/// What `cargo build` is given for a profile.
+const fn release(profile: Profile) -> &'static [&'static str] {
+    match profile {
+        Profile::Dev => &[],
+        Profile::Release => &["--release"],
+    }
+}
+
+/// Builds the example `name` of `package`, a dynamic library; see [`build`].
+///
+/// # Errors
+/// When cargo fails, or the interrupt comes.
+pub fn example_library(
+    package: &str,
+    name: &str,
+    profile: Profile,
+    interrupt: &Interrupt,
+    on_line: &mut dyn FnMut(&str),
+) -> Result<PathBuf, BuildError> {
+    let example = ["--package", package, "--example", name];
+    let args = [&example, release(profile)].concat();
+    build_one(&args, Artifact::example, interrupt, on_line)
 }
 
 /// What is looked for in cargo's messages, and in which field.
@@ -132,6 +156,10 @@ impl Artifact {
 
     const fn library() -> Self {
         Self { what: "dynamic library", pick: Message::library }
+    }
+
+    const fn example() -> Self {
+        Self { what: "dynamic library", pick: Message::example }
     }
 }
 
@@ -164,7 +192,16 @@ impl Message {
     }
 
     fn library(self) -> Option<PathBuf> {
-        let (message, _) = self.of("cdylib")?;
+        self.dynamic("cdylib")
+    }
+
+    fn example(self) -> Option<PathBuf> {
+        self.dynamic("example")
+    }
+
+    /// The dynamic library of a target of this kind.
+    fn dynamic(self, kind: &str) -> Option<PathBuf> {
+        let (message, _) = self.of(kind)?;
         message.filenames.into_iter().find(|file| {
             file.extension().is_some_and(|extension| extension == env::consts::DLL_EXTENSION)
         })
@@ -267,6 +304,8 @@ mod tests {
         let library = message("cdylib", "sample", "null").library().unwrap();
         assert_eq!(library, Path::new("/t/libsample").with_extension(env::consts::DLL_EXTENSION));
         assert_eq!(message("lib", "sample", "null").library(), None);
+        assert_eq!(message("example", "sample", "null").example(), Some(library));
+        assert_eq!(message("cdylib", "sample", "null").example(), None);
         let finished = r#"{"reason":"build-finished","success":true}"#;
         assert_eq!(serde_json::from_str::<Message>(finished).unwrap().program(), None);
     }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use rollout_core::duration::as_ms;
+use rollout_core::percentile;
 use serde::Serialize;
 
 use super::live::finished;
@@ -95,9 +96,8 @@ impl Spread {
     /// By the nearest rank, so that every number is one that was measured.
     pub(super) fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
-        let rank = |percent: usize| values.get((values.len() * percent).div_ceil(100).max(1) - 1);
-        let (min, median, p99, max) = (rank(0)?, rank(50)?, rank(99)?, rank(100)?);
-        Some(Self { min: *min, median: *median, p99: *p99, max: *max })
+        let rank = |percent| percentile(&values, percent);
+        Some(Self { min: rank(0)?, median: rank(50)?, p99: rank(99)?, max: rank(100)? })
     }
 }
 
