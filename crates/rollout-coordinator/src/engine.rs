@@ -7,7 +7,6 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rollout_core::config::HeartbeatEvents;
 use rollout_core::duration::as_ms;
@@ -45,6 +44,7 @@ pub(crate) struct Engine {
     pub(crate) run_id: RunId,
     pub(crate) term: u64,
     pub(crate) liveness: Liveness,
+    pub(crate) watchdog: Watchdog,
     pub(crate) ledger: Ledger,
     pub(crate) heartbeats: HeartbeatEvents,
     pub(crate) clock: Arc<dyn Clock>,
@@ -65,14 +65,11 @@ impl Engine {
     }
 
     async fn serve(&mut self) -> Result<(), Arc<StorageError>> {
-        let mut watchdog = Watchdog::new(self.clock.now());
         let longest = watchdog::TICK.min(self.liveness.scan_tick());
         let mut messages = Vec::with_capacity(BATCH);
         loop {
             let now = self.clock.now();
-            if let Some(stall) = watchdog.observe(now) {
-                self.stalled(now, stall);
-            }
+            self.watch(now);
             for message in messages.drain(..) {
                 match message {
                     Message::Stop => {
@@ -83,10 +80,13 @@ impl Engine {
                     other => self.handle(now, other),
                 }
             }
-            self.expire(now);
+            let stalled = self.watchdog.is_stalled();
+            if !stalled {
+                self.expire(now);
+            }
             self.sync_beats();
-            let nap =
-                self.liveness.next_wake().map_or(longest, |wake| wake.since(now).min(longest));
+            let wake = self.liveness.next_wake().filter(|_| !stalled);
+            let nap = wake.map_or(longest, |wake| wake.since(now).min(longest));
             tokio::select! {
                 biased;
                 received = self.inbox.recv_many(&mut messages, BATCH) => if received == 0 {
@@ -97,11 +97,13 @@ impl Engine {
         }
     }
 
-    /// The coordinator itself was stopped. One more tick is credited, so that what waits in the
-    /// sockets is read before anything expires.
-    fn stalled(&mut self, now: Mono, stall: Duration) {
-        self.liveness.credit(stall + watchdog::TICK);
-        self.emit.emit(now, None, CoordinatorStalled { ms: as_ms(stall) }.into());
+    /// Looks whether the coordinator itself was stopped or starved: the time is credited, and
+    /// nothing expires before what waited in the sockets has been read.
+    fn watch(&mut self, now: Mono) {
+        self.liveness.credit(self.watchdog.look(now));
+        if let Some(stall) = self.watchdog.report() {
+            self.emit.emit(now, None, CoordinatorStalled { ms: as_ms(stall) }.into());
+        }
     }
 
     fn handle(&mut self, now: Mono, message: Message) {
@@ -120,8 +122,12 @@ impl Engine {
             }
             Message::Deregister { worker, epoch } => self.deregister(now, worker, epoch),
             Message::Lost { worker, epoch, session } => self.lost(now, worker, epoch, session),
-            Message::Recorded { worker, session, answer } => self.answer(worker, session, answer),
+            Message::Recorded { worker, epoch, session, answer } => {
+                self.liveness.answered(now, worker, epoch);
+                self.answer(worker, session, answer);
+            }
             Message::Durable(beats) => self.durable(&beats),
+            Message::Pulse { sent } => self.watchdog.pulse(now, sent),
             Message::Stop | Message::Broken(_) => {}
         }
     }
@@ -147,7 +153,11 @@ impl Engine {
                 let session = candidate.session;
                 self.connect(candidate, epoch);
                 let answer = Down::Registered { run_id, epoch, term, resumed: true };
-                self.answer(worker, session, answer);
+                match known {
+                    Some(_) => self.answer(worker, session, answer),
+                    // It never heard that it is registered: perhaps that is not on disk yet.
+                    None => self.record(worker, epoch, Standing::Live, Some((session, answer))),
+                }
                 Some(epoch)
             }
             Registration::Failed => {
@@ -197,7 +207,9 @@ impl Engine {
         self.ledger.record(worker, record, move |outcome| {
             let message = match (outcome, answer) {
                 (Err(error), _) => Message::Broken(error),
-                (Ok(()), Some((session, answer))) => Message::Recorded { worker, session, answer },
+                (Ok(()), Some((session, answer))) => {
+                    Message::Recorded { worker, epoch, session, answer }
+                }
                 (Ok(()), None) => return,
             };
             send_from_writer(&outbox, message);
@@ -259,6 +271,10 @@ impl Engine {
             return;
         }
         self.sessions.remove(&worker);
+        if self.watchdog.is_stalled() {
+            // It gave up a coordinator that did not answer. If it is dead, it misses beats.
+            return;
+        }
         if let Some(effect) = self.liveness.disconnected(worker, epoch) {
             self.carry_out(now, worker, epoch, effect);
         }

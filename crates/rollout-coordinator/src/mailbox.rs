@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rollout_core::{Incarnation, WorkerId};
+use rollout_core::{Incarnation, Mono, WorkerId};
 use rollout_storage::StorageError;
 use rollout_transport::{Down, DownSink};
 use tokio::sync::oneshot;
@@ -56,10 +56,15 @@ pub(crate) enum Message {
     /// A registration is on disk.
     Recorded {
         worker: WorkerId,
+        epoch: u64,
         session: SessionId,
         answer: Down,
     },
     Durable(Durable),
+    /// The connections are being served.
+    Pulse {
+        sent: Mono,
+    },
     Broken(Arc<StorageError>),
     /// Verdicts end here; the ledger is closed before the answer.
     Stop,

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod registry;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -240,7 +242,7 @@ async fn a_session_that_does_not_register_in_time_is_refused() {
     let address = fleet.coordinator.local_addr().to_string();
     let mut link = connect(&address, &tls, PATIENCE).await.unwrap();
     let answer = hear(&mut link).await;
-    assert!(matches!(answer, Down::Rejected { reason: RejectReason::Protocol, .. }), "{answer:?}");
+    assert!(matches!(answer, Down::Rejected { reason: RejectReason::Timeout, .. }), "{answer:?}");
     fleet.events.wait(worker, "worker_rejected", 1).await;
 }
 
