@@ -84,10 +84,13 @@ impl Sessions {
         identity: WorkerId,
     ) -> Result<Box<Candidate>, Rejection> {
         let protocol = |detail: String| Rejection::new(RejectReason::Protocol, detail);
-        let first = timeout(self.registration_timeout, session.up.next())
-            .await
-            .map_err(|_| protocol("no registration within the header time-out".into()))?
-            .map_err(|e| protocol(describe(&e)))?;
+        let late = |_| {
+            // No protocol error: perhaps it was this coordinator that did not run.
+            let detail = format!("no registration within {:?}", self.registration_timeout);
+            Rejection::new(RejectReason::Timeout, detail)
+        };
+        let first = timeout(self.registration_timeout, session.up.next()).await.map_err(late)?;
+        let first = first.map_err(|e| protocol(describe(&e)))?;
         let Some(Up::Register { worker_id, incarnation, epoch, run_id, version, plugins, timing }) =
             first
         else {

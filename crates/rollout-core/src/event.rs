@@ -155,7 +155,8 @@ topics! {
     }
     /// A peer was refused.
     WorkerRejected = "worker_rejected", Warn {
-        /// Why, as a word: `certificate`, `identity`, `protocol`, `run`, `timing`, `capacity`.
+        /// Why, as a word: `certificate`, `identity`, `protocol`, `run`, `timing`, `capacity`,
+        /// `timeout`.
         reason: String,
         /// Why, in a sentence.
         detail: String,

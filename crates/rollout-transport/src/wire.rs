@@ -154,6 +154,8 @@ pub enum RejectReason {
     Timing,
     /// As many workers are known as may be.
     Capacity,
+    /// It did not register in time. It may try again.
+    Timeout,
 }
 
 impl RejectReason {
@@ -166,6 +168,7 @@ impl RejectReason {
             Self::Run => "run",
             Self::Timing => "timing",
             Self::Capacity => "capacity",
+            Self::Timeout => "timeout",
         }
     }
 }
@@ -241,8 +244,8 @@ mod tests {
 
     #[test]
     fn reasons_have_one_word_each() {
-        use RejectReason::{Capacity, Identity, Protocol, Run, Timing};
-        for reason in [Identity, Protocol, Run, Timing, Capacity] {
+        use RejectReason::{Capacity, Identity, Protocol, Run, Timeout, Timing};
+        for reason in [Identity, Protocol, Run, Timing, Capacity, Timeout] {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
         }
         for reason in [FenceReason::Failed, FenceReason::Superseded] {

@@ -26,6 +26,10 @@ use crate::{Voice, WorkerError};
 /// coordinator. A resumption is answered at once, like a beat.
 const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// The longest nap without a link: timers stand still while the machine is suspended, and the
+/// fence's clock does not.
+const LONGEST_NAP: Duration = Duration::from_millis(100);
+
 /// What the worker wants of its heart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Intent {
@@ -145,7 +149,7 @@ impl Heart {
             if now >= until_then {
                 return;
             }
-            let nap = until_then.since(now).min(until(self.fence.falls(), now));
+            let nap = until_then.since(now).min(until(self.fence.falls(), now)).min(LONGEST_NAP);
             tokio::select! {
                 () = sleep(nap) => {}
                 changed = self.parts.intent.changed() => if changed.is_err() { return },
@@ -198,7 +202,8 @@ impl Heart {
         self.fence.registered(sent);
         self.known = true;
         self.announced = Intent::Serve;
-        if resumed {
+        // Resumed without an epoch: the coordinator's first answer was lost.
+        if resumed && self.epoch == Some(epoch) {
             voice.say(WorkerResumed { epoch });
             return;
         }
@@ -304,6 +309,8 @@ impl Heart {
                 self.incarnation = Incarnation::generate();
                 Ok(Next::Again)
             }
+            // Perhaps it was the coordinator that was too slow.
+            Down::Rejected { reason: RejectReason::Timeout, .. } => Ok(Next::Again),
             Down::Rejected { reason, detail } => Err(WorkerError::Rejected { reason, detail }),
             Down::Stopping | Down::Ack { .. } | Down::Registered { .. } => Ok(Next::Again),
         }
@@ -325,7 +332,7 @@ fn until(then: Option<Mono>, now: Mono) -> Duration {
 async fn watching<F: Future>(fence: &mut Fence, voice: &Voice, outcome: F) -> F::Output {
     tokio::pin!(outcome);
     loop {
-        let falls = until(fence.falls(), voice.clock.boot());
+        let falls = until(fence.falls(), voice.clock.boot()).min(LONGEST_NAP);
         tokio::select! {
             outcome = &mut outcome => return outcome,
             () = sleep(falls) => {}
@@ -354,4 +361,75 @@ fn jittered(pause: Duration) -> Duration {
 /// Whether the coordinator's refusal is about who the worker is.
 pub(crate) const fn is_identity(reason: RejectReason) -> bool {
     matches!(reason, RejectReason::Identity)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::SystemTime;
+
+    use rollout_core::event::{Body, Emit};
+    use rollout_core::{Clock, Level, WorkerId};
+    use serde_json::{Map, Value};
+
+    use super::*;
+
+    /// A clock that is set, as that of a machine which was suspended.
+    #[derive(Default)]
+    struct Set(AtomicU64);
+
+    impl Clock for Set {
+        fn now(&self) -> Mono {
+            Mono(0)
+        }
+
+        fn boot(&self) -> Mono {
+            Mono(self.0.load(Ordering::Relaxed))
+        }
+
+        fn wall(&self) -> SystemTime {
+            SystemTime::UNIX_EPOCH
+        }
+    }
+
+    #[derive(Default)]
+    struct Recorder(Mutex<Vec<Body>>);
+
+    impl Emit for Recorder {
+        fn emit(&self, _: Mono, _: Option<WorkerId>, body: Body) {
+            self.0.lock().unwrap().push(body);
+        }
+
+        fn log(&self, _: Mono, _: Option<WorkerId>, _: Level, _: String, _: Map<String, Value>) {}
+
+        fn lead(&self, _: RunId) {}
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_link_is_fenced_as_soon_as_its_machine_wakes_from_a_suspend() {
+        let (clock, events) = (Arc::new(Set::default()), Arc::new(Recorder::default()));
+        let worker = WorkerId::generate();
+        let voice = Voice { worker, clock: clock.clone(), emit: events.clone() };
+        let mut fence = Fence::new(Duration::from_secs(3_000));
+        fence.registered(Mono(0));
+        let wakes = async {
+            sleep(Duration::from_millis(30)).await;
+            clock.0.store(3_600_000_000_000, Ordering::Relaxed);
+            while events.0.lock().unwrap().is_empty() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waits = watching(&mut fence, &voice, pending::<()>());
+        let outcome = timeout(Duration::from_secs(20), async {
+            tokio::select! {
+                () = waits => {}
+                () = wakes => {}
+            }
+        });
+        outcome.await.expect("the fence falls long before its timer would");
+        let said = events.0.lock().unwrap();
+        assert!(matches!(&said[..], [Body::WorkerFenced(body)] if body.reason == "unacknowledged"));
+    }
 }
