@@ -33,6 +33,10 @@ pub(crate) enum Command {
     /// Measure, each figure beside its baseline in the same run
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Kill workers at random moments, and show how soon each was suspected and failed
+    Detection(DetectionArgs),
+    /// Simulate a large fleet in virtual time, check every verdict, and show what it costs
+    Simulate(SimulateArgs),
     /// Check that cargo, a C compiler and python3 >= 3.11 are there
     Preflight,
     /// Do what continuous integration does: preflight, format, clippy, tests, smoke
@@ -103,4 +107,35 @@ pub(crate) struct BenchPluginArgs {
     /// Write the figures of every round as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  cargo xtask detection --kills 200 --release")]
+pub(crate) struct DetectionArgs {
+    /// How many workers to kill
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub(crate) kills: usize,
+    /// How many workers are alive at the same time
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) workers: u16,
+    /// The same seed, the same moments
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Build and run with the release profile
+    #[arg(long)]
+    pub(crate) release: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  cargo xtask simulate --workers 1000000 --seconds 30")]
+pub(crate) struct SimulateArgs {
+    /// How many workers beat
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub(crate) workers: u32,
+    /// How much virtual time passes
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    pub(crate) seconds: u64,
+    /// The same seed, the same faults
+    #[arg(long, value_name = "X", default_value_t = 1)]
+    pub(crate) seed: u64,
 }

@@ -4,8 +4,10 @@ mod args;
 mod bench;
 mod cargo;
 mod ci;
+mod detection;
 mod orphans;
 mod preflight;
+mod simulate;
 mod smoke;
 
 use std::io::{self, Write};
@@ -49,6 +51,8 @@ fn main() -> ExitCode {
         Command::Smoke(args) => smoke::run(&args, &interrupt),
         Command::Orphans(args) => orphans::run(&args, &interrupt),
         Command::Bench(command) => bench::run(&command, &interrupt),
+        Command::Detection(args) => detection::run(&args, &interrupt),
+        Command::Simulate(args) => simulate::run(&args, &interrupt),
         Command::Preflight => preflight::run(),
         Command::Ci => ci::run(&interrupt),
     })

@@ -6,9 +6,11 @@
 //! value; [`judge()`] is a pure function of it, so that the judge itself is judged by made-up
 //! evidence in the tests.
 //!
-//! Entry points: [`smoke::run`], [`judge()`], [`orphans::run`], [`preflight::check`], [`report`].
+//! Entry points: [`smoke::run`], [`judge()`], [`orphans::run`],
+//! [`detection::run`], [`preflight::check`], [`report`].
 
 pub mod binaries;
+pub mod detection;
 pub mod fixtures;
 pub mod interrupt;
 pub mod judge;

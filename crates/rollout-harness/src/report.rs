@@ -16,7 +16,7 @@ use crate::judge::Outcome;
 pub use files::{json, junit};
 pub use github::{annotations, step_summary};
 pub use live::Table;
-pub use repeat::{Rows, distribution};
+pub use repeat::{Rows, Spread, distribution};
 pub use summary::summary;
 
 /// The width of everything shown to a person.

@@ -85,16 +85,21 @@ impl<W: Write> Progress for Rows<W> {
 
 /// How a figure is distributed over runs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Spread {
-    min: f64,
-    median: f64,
-    p99: f64,
-    max: f64,
+pub struct Spread {
+    /// The least.
+    pub min: f64,
+    /// Half of them are not above it.
+    pub median: f64,
+    /// 99 of 100 are not above it.
+    pub p99: f64,
+    /// The greatest.
+    pub max: f64,
 }
 
 impl Spread {
-    /// By the nearest rank, so that every number is one that was measured.
-    pub(super) fn of(mut values: Vec<f64>) -> Option<Self> {
+    /// By the nearest rank, so that every number is one that was measured; of none there is none.
+    #[must_use]
+    pub fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let rank = |percent| percentile(&values, percent);
         Some(Self { min: rank(0)?, median: rank(50)?, p99: rank(99)?, max: rank(100)? })
