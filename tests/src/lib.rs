@@ -5,6 +5,8 @@
 //! cannot be set up is a failed test, so these functions panic.
 #![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests: a panic fails the test")]
 
+pub mod fleet;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
