@@ -64,6 +64,8 @@ pub(crate) struct SmokeArgs {
     /// Write the checks as JUnit's XML
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) page: PageArgs,
     /// Run so many times and show how the figures are distributed
     #[arg(long, value_name = "N")]
     pub(crate) repeat: Option<NonZeroUsize>,
@@ -76,6 +78,15 @@ pub(crate) struct SmokeArgs {
     /// The coordinator's port in place of the fixture's; 0 takes a free one
     #[arg(long, value_name = "PORT")]
     pub(crate) port: Option<u16>,
+}
+
+/// Where to write the page to look at, for every command that carries out a run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PageArgs {
+    /// Write the run as a page to look at, one HTML file; of several runs the first that did not
+    /// pass, or the last
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -5,6 +5,7 @@ mod bench;
 mod cargo;
 mod ci;
 mod detection;
+mod files;
 mod orphans;
 mod preflight;
 mod simulate;

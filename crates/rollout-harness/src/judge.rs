@@ -10,6 +10,7 @@ use rollout_process::Exit;
 use serde::Serialize;
 
 use crate::log::Log;
+use crate::record::Life;
 use crate::timeline::StepReport;
 
 pub use timing::Measured;
@@ -26,6 +27,8 @@ pub struct Witness {
     pub stderr: String,
     /// How it ended; `None` if it was never started.
     pub exit: Option<Exit>,
+    /// From its start to its end, if it was started.
+    pub life: Option<Life>,
 }
 
 /// A worker and what it left behind.

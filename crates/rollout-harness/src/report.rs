@@ -5,6 +5,7 @@
 
 mod files;
 mod github;
+mod html;
 mod live;
 mod repeat;
 mod summary;
@@ -15,6 +16,7 @@ use crate::judge::Outcome;
 
 pub use files::{json, junit};
 pub use github::{annotations, step_summary};
+pub use html::html;
 pub use live::Table;
 pub use repeat::{Rows, Spread, distribution};
 pub use summary::summary;

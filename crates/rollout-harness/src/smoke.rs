@@ -4,6 +4,7 @@
 mod cast;
 mod leftovers;
 mod play;
+mod record;
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 
-use rollout_core::{Body, Event, WorkerId};
+use rollout_core::{Body, Clock, Event, SystemClock, WorkerId};
 use rollout_process::{Child, Exit, Io, Signal, Spawn};
 
 use super::{Trouble, chain};
 use crate::fixtures::{FixtureError, Layout, on};
 use crate::judge::Witness;
 use crate::log::{Log, Tail};
+use crate::record::{Ended, Life};
 
 /// A process of the run, started or not.
 pub(super) struct Actor {
@@ -16,6 +17,7 @@ pub(super) struct Actor {
     layout: Layout,
     child: Option<Child>,
     tail: Tail,
+    life: Option<Life>,
     /// How it ended, by itself or by what the timeline did to it.
     pub(super) exit: Option<Exit>,
     /// Whether the timeline has ended it: until then an exit is unexpected.
@@ -29,7 +31,15 @@ impl Actor {
             File::create(&path).map_err(on("create", path))?;
         }
         let tail = Tail::open(&layout.log(name)).map_err(on("open", layout.log(name)))?;
-        Ok(Self { name, layout: layout.clone(), child: None, tail, exit: None, leaving: false })
+        Ok(Self {
+            name,
+            layout: layout.clone(),
+            child: None,
+            tail,
+            life: None,
+            exit: None,
+            leaving: false,
+        })
     }
 
     /// Starts it, its outputs led into its files.
@@ -39,7 +49,10 @@ impl Actor {
         };
         let (log, stderr) = (self.layout.log(self.name), self.layout.stderr(self.name));
         let spawn = spawn.stdout(append(log)?).stderr(append(stderr)?);
-        self.child = Some(spawn.spawn().map_err(|error| Trouble::Failed(chain(&error)))?);
+        let began = SystemClock.now();
+        let child = spawn.spawn().map_err(|error| Trouble::Failed(chain(&error)))?;
+        self.life = Some(Life { pid: child.pid(), began, ended: None });
+        self.child = Some(child);
         Ok(())
     }
 
@@ -60,6 +73,9 @@ impl Actor {
     fn look(&mut self) -> Result<(), FixtureError> {
         // The exit first: what it wrote before is then in the file.
         self.exit = self.exit.or_else(|| self.child.as_ref()?.try_wait());
+        if let (Some(life), Some(exit)) = (&mut self.life, self.exit) {
+            life.ended.get_or_insert_with(|| Ended::new(SystemClock.now(), exit));
+        }
         self.tail.poll().map_err(on("read", self.layout.log(self.name)))
     }
 
@@ -78,7 +94,8 @@ impl Actor {
     fn into_witness(mut self) -> Result<Witness, FixtureError> {
         drop(self.child.take());
         self.look()?;
-        Ok(Witness { stderr: self.stderr(), log: self.tail.log().clone(), exit: self.exit })
+        let (stderr, log) = (self.stderr(), self.tail.log().clone());
+        Ok(Witness { log, stderr, exit: self.exit, life: self.life })
     }
 }
 
