@@ -1,5 +1,6 @@
 //! The page of a run in a real browser, if there is one here: a made-up run with everything in it,
 //! and a real one.
+#![cfg(test)]
 
 #[path = "../../crates/rollout-harness/tests/page/scene.rs"]
 mod scene;

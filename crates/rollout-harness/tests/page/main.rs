@@ -1,4 +1,5 @@
 //! The page of a run: what has to be on it, and what must not get onto it.
+#![cfg(test)]
 
 mod scene;
 
@@ -238,7 +239,7 @@ fn a_long_run_with_a_flood_of_beats_and_events_is_a_page_of_less_than_two_megaby
     assert!(flood.len() < 2_000_000, "{}", flood.len());
 
     let mut scene = Scene::new("a flapping link", 120_000, 8);
-    for ms in (1000..119_000).step_by(10) {
+    for ms in (1000..119_000).step_by(50) {
         for n in 1..=8 {
             let worker = format!("w{n}");
             let reason = "x".repeat(500).into();
