@@ -268,8 +268,12 @@ fn a_record_of_nothing_is_a_page_all_the_same() {
 #[ignore = "writes example pages to the directory named in PAGES, to be looked at"]
 fn examples() {
     let Some(dir) = std::env::var_os("PAGES").map(std::path::PathBuf::from) else { return };
-    let pages = [("everything", everything()), ("chaos", chaos(120, 8, 500))];
+    let pages =
+        [("everything", everything()), ("chaos", chaos(120, 8, 500)), ("flood", chaos(120, 8, 10))];
     for (name, record) in pages {
-        std::fs::write(dir.join(format!("{name}.html")), html(&record, &checks())).unwrap();
+        let start = std::time::Instant::now();
+        let page = html(&record, &checks());
+        println!("{name}: {} bytes in {:?}", page.len(), start.elapsed());
+        std::fs::write(dir.join(format!("{name}.html")), page).unwrap();
     }
 }
