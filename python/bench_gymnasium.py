@@ -1,10 +1,11 @@
-"""How fast CartPole-v1 is under the adapter for gymnasium, next to `multiprocessing.Pool`, in the same run.
+"""How fast CartPole-v1 is under the adapter for gymnasium, next to `multiprocessing.Pool`.
 
     python3 python/bench_gymnasium.py [--episodes N] [--processes P] [--rounds R]
 
-Episodes of the random policy, seeded alike, in batches of 64, of which each process has at most two; the
-pool has chunks of 64 and keeps an environment in each process as well. The other end of the sidecars is
-a few lines of Python in this process. Both give return and length, and the same ones, or this fails.
+Episodes of the random policy, seeded alike, in batches of 64, one or two at a time in each process;
+the pool has chunks of 64, and an environment in each process as well. They take turns in one run. The
+other end of the sidecars is a few lines of Python in this process. All give return and length, and
+the same ones, or this fails.
 Prints figures, judges none. Needs gymnasium.
 """
 

@@ -77,7 +77,7 @@ class Dataset(Plugin):
         return entry
 
     def _index(self, item: JobItem) -> int:
-        """The question that an item is about: that of its number, over and over, or the one it names."""
+        """Which question an item is about: the one it names, or that of its number, modulo."""
         match item.params:
             case None:
                 return item.number % self._length

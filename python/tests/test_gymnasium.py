@@ -91,7 +91,8 @@ class TestGymnasium(Case):
         far = WALK | {"env_kwargs": {"walls": 10**9}, "max_steps": 7}
         with Host(Gymnasium, far) as host:
             result = host.call("run", item(0)).result
-        self.assertEqual((result["length"], result["truncated"], result["terminated"]), (7, True, False))
+        ended = (result["length"], result["truncated"], result["terminated"])
+        self.assertEqual(ended, (7, True, False))
 
     def test_a_long_episode_says_that_it_goes_on_and_can_be_cancelled(self) -> None:
         endless = WALK | {"env_kwargs": {"walls": 10**9, "pause": 0.001}}
@@ -112,7 +113,8 @@ class TestGymnasium(Case):
             failed = [one for one in outcomes if isinstance(one, CallError)]
             self.assertTrue(0 < len(failed) < 50)
             for error in failed:
-                self.assertEqual((error.code, error.message), ("user", "RuntimeError: the floor is lava"))
+                self.assertEqual(error.code, "user")
+                self.assertEqual(error.message, "RuntimeError: the floor is lava")
                 self.assertIn("in step", error.traceback)
 
     def test_other_parameters_are_refused(self) -> None:
