@@ -126,7 +126,7 @@ class Sidecar:
                 result = message["result"]
                 item = self._first[message["id"]] + message["n"]
                 ends[item] = result["return"], result["length"]
-            else:
+            elif message["t"] != "progress":
                 assert message["t"] == "reply", message
                 over += 1
         self._rest = data[at:]
