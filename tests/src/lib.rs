@@ -36,6 +36,15 @@ pub fn built() -> &'static Binaries {
     })
 }
 
+/// The program with the feature `faults`, built once likewise.
+pub fn faulty() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        binaries::build_faulty(Profile::own(), &Interrupt::default(), &mut |_| {})
+            .unwrap_or_else(|error| panic!("{error}"))
+    })
+}
+
 /// A temporary directory with a copy of the fixtures in it.
 #[derive(Debug)]
 pub struct Stage {
@@ -130,10 +139,23 @@ impl Stage {
     /// `<name>.stderr`.
     #[must_use]
     pub fn start(&self, name: &str, args: &[&str]) -> Actor {
+        self.run(name, Spawn::new(&built().rollout).args(args))
+    }
+
+    /// As [`start`](Self::start), with the faults of a TOML text, by the program that can have some.
+    #[must_use]
+    pub fn start_faulty(&self, name: &str, faults: &str, args: &[&str]) -> Actor {
+        let file = self.root().join(format!("{name}.faults.toml"));
+        fs::write(&file, faults).expect("a new file");
+        self.run(name, Spawn::new(faulty()).env(binaries::FAULTS, file).args(args))
+    }
+
+    /// Starts a program here.
+    #[must_use]
+    pub fn run(&self, name: &str, spawn: Spawn) -> Actor {
         let [log, stderr] = ["log", "stderr"].map(|ext| self.root().join(format!("{name}.{ext}")));
         let file = |path: &Path| Io::File(File::create(path).expect("a new file"));
-        let spawn = Spawn::new(&built().rollout).args(args).current_dir(self.root());
-        let spawn = spawn.stdout(file(&log)).stderr(file(&stderr));
+        let spawn = spawn.current_dir(self.root()).stdout(file(&log)).stderr(file(&stderr));
         let child = spawn.spawn().unwrap_or_else(|error| panic!("{}", smoke::chain(&error)));
         let tail = Tail::open(&log).expect("the log was just created");
         Actor { child, tail, stderr }

@@ -81,6 +81,8 @@ impl Engine {
                 }
             }
             let stalled = self.watchdog.is_stalled();
+            #[cfg(feature = "faults")]
+            let stalled = stalled && !rollout_core::faults::stall_credit_is_off();
             if !stalled {
                 self.expire(now);
             }
@@ -100,7 +102,11 @@ impl Engine {
     /// Looks whether the coordinator itself was stopped or starved: the time is credited, and
     /// nothing expires before what waited in the sockets has been read.
     fn watch(&mut self, now: Mono) {
-        self.liveness.credit(self.watchdog.look(now));
+        let stall = self.watchdog.look(now);
+        #[cfg(feature = "faults")]
+        let stall =
+            if rollout_core::faults::stall_credit_is_off() { Duration::ZERO } else { stall };
+        self.liveness.credit(stall);
         if let Some(stall) = self.watchdog.report() {
             self.emit.emit(now, None, CoordinatorStalled { ms: as_ms(stall) }.into());
         }
@@ -137,6 +143,10 @@ impl Engine {
     fn register(&mut self, now: Mono, candidate: Candidate) -> Option<u64> {
         let Candidate { worker, incarnation, epoch: known, .. } = candidate;
         let (run_id, term) = (self.run_id, self.term);
+        #[cfg(feature = "faults")]
+        if let Some(epoch) = known.filter(|_| rollout_core::faults::epoch_check_is_off()) {
+            self.liveness.revive(worker, epoch, Some(incarnation));
+        }
         match self.liveness.register(now, worker, incarnation, known) {
             Registration::New { epoch } => {
                 let (version, plugins) = (candidate.version.clone(), candidate.plugins.clone());
@@ -225,6 +235,8 @@ impl Engine {
     }
 
     fn beat(&mut self, now: Mono, worker: WorkerId, epoch: u64, session: SessionId, beat: u64) {
+        #[cfg(feature = "faults")]
+        let session = self.believed(worker, epoch, session);
         let Some(connected) = self.sessions.get_mut(&worker).filter(|c| c.session == session)
         else {
             return;
@@ -255,6 +267,17 @@ impl Engine {
         if let Some(effect) = effect {
             self.carry_out(now, worker, epoch, effect);
         }
+    }
+
+    /// The session that is taken to have sent a beat: without the epoch check, any will do, and
+    /// whatever has become of its epoch is undone.
+    #[cfg(feature = "faults")]
+    fn believed(&mut self, worker: WorkerId, epoch: u64, session: SessionId) -> SessionId {
+        if !rollout_core::faults::epoch_check_is_off() {
+            return session;
+        }
+        self.liveness.revive(worker, epoch, None);
+        self.sessions.get(&worker).map_or(session, |current| current.session)
     }
 
     fn deregister(&mut self, now: Mono, worker: WorkerId, epoch: u64) {
@@ -314,6 +337,10 @@ impl Engine {
         self.emit.emit(now, Some(worker), body);
         if let Effect::Failed { .. } = effect {
             self.record(worker, epoch, Standing::Failed, None);
+            #[cfg(feature = "faults")]
+            if rollout_core::faults::epoch_check_is_off() {
+                return;
+            }
             if let Some(connected) = self.sessions.remove(&worker) {
                 let _ = connected.down.try_send(Down::Fenced { reason: FenceReason::Failed });
                 connected.end.cancel();

@@ -172,6 +172,20 @@ impl Liveness {
         Ok(effect)
     }
 
+    /// Undoes whatever has become of the worker's `epoch`: what a coordinator would do that does not
+    /// check epochs and incarnations.
+    #[cfg(feature = "faults")]
+    pub fn revive(&mut self, id: WorkerId, epoch: u64, incarnation: Option<Incarnation>) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.epoch = epoch;
+        worker.incarnation = incarnation.unwrap_or(worker.incarnation);
+        if !worker.state.is_live() {
+            worker.state = State::Ready;
+            self.live += 1;
+        }
+        self.rearm(id);
+    }
+
     /// The worker, if a deadline runs for this very epoch.
     fn of_epoch(&mut self, id: WorkerId, epoch: u64) -> Option<&mut Worker> {
         self.workers.get_mut(&id).filter(|w| w.epoch == epoch && w.state.is_live())

@@ -79,7 +79,10 @@ impl Clock for SystemClock {
 
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     fn wall(&self) -> SystemTime {
-        SystemTime::now()
+        let now = SystemTime::now();
+        #[cfg(any(test, feature = "faults"))]
+        let now = crate::faults::wall(now);
+        now
     }
 }
 

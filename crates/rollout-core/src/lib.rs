@@ -12,6 +12,8 @@ pub mod config;
 pub mod duration;
 pub mod event;
 pub mod exit;
+#[cfg(any(test, feature = "faults"))]
+pub mod faults;
 pub mod ids;
 mod percentile;
 

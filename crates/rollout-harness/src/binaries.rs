@@ -60,6 +60,9 @@ impl Profile {
     }
 }
 
+/// The variable by which the program that [`build_faulty`] gives is told its faults.
+pub const FAULTS: &str = "ROLLOUT_FAULTS";
+
 /// What cargo built.
 #[derive(Debug, Clone)]
 pub struct Binaries {
@@ -141,6 +144,25 @@ pub fn example_library(
     let example = ["--package", package, "--example", name];
     let args = [&example, release(profile)].concat();
     build_one(&args, Artifact::example, interrupt, on_line)
+}
+
+/// Builds the program with the feature `faults`, beside the normal build: into `target/faults`, where
+/// it is never taken for the one that ships. It reads the faults of a process from the TOML file that
+/// [`FAULTS`] names.
+///
+/// # Errors
+/// As for [`build`].
+pub fn build_faulty(
+    profile: Profile,
+    interrupt: &Interrupt,
+    on_line: &mut dyn FnMut(&str),
+) -> Result<PathBuf, BuildError> {
+    let target = workspace_root().join("target/faults");
+    let target = target.to_string_lossy();
+    let program = ["--package", "rollout-cli", "--bin", "rollout"];
+    let faults = ["--features", "faults", "--target-dir", &*target];
+    let args = [&program[..], &faults, release(profile)].concat();
+    build_one(&args, Artifact::program, interrupt, on_line)
 }
 
 /// What is looked for in cargo's messages, and in which field.
