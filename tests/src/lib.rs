@@ -164,9 +164,20 @@ impl Stage {
     /// Starts a coordinator with the fixture's file and waits until it listens; its address.
     #[must_use]
     pub fn coordinator(&self) -> (Actor, String) {
+        self.coordinator_on("127.0.0.1:0", |args| self.start("coord", args))
+    }
+
+    /// A coordinator that listens on `listen`, started by `start` with these arguments; once it
+    /// does, its address.
+    #[must_use]
+    pub fn coordinator_on(
+        &self,
+        listen: &str,
+        start: impl FnOnce(&[&str]) -> Actor,
+    ) -> (Actor, String) {
         let file = self.fixtures().join("coordinator.toml");
-        edit_toml(&file, |table| set(table, &["listen"], "127.0.0.1:0"));
-        let mut actor = self.start("coord", &["coordinator", "run", "--config", &text(&file)]);
+        edit_toml(&file, |table| set(table, &["listen"], listen));
+        let mut actor = start(&["coordinator", "run", "--config", &text(&file)]);
         let started = actor.event("coordinator_started");
         let address = attribute(&started, "listen_addr");
         (actor, address)

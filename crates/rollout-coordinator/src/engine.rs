@@ -6,14 +6,15 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use rollout_core::config::HeartbeatEvents;
 use rollout_core::duration::as_ms;
 use rollout_core::event::{
-    Body, CoordinatorStalled, Emit, WorkerDeregistered, WorkerDraining, WorkerFailed,
-    WorkerHeartbeat, WorkerReady, WorkerRecovered, WorkerRegistered, WorkerRejected, WorkerResumed,
-    WorkerSuspected,
+    Body, ClockSkewExceeded, CoordinatorStalled, Emit, WorkerDeregistered, WorkerDraining,
+    WorkerFailed, WorkerHeartbeat, WorkerReady, WorkerRecovered, WorkerRegistered, WorkerRejected,
+    WorkerResumed, WorkerSuspected,
 };
 use rollout_core::{Clock, Mono, RunId, WorkerId};
 use rollout_storage::StorageError;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ledger::{BeatRecord, Durable, Ledger, Standing, WorkerRecord};
 use crate::liveness::{Effect, Liveness, Registration, Stale, Suspicion};
 use crate::mailbox::{Candidate, Message, SessionId};
+use crate::skew::Skews;
 use crate::watchdog::{self, Watchdog};
 
 /// Messages taken between two looks at the deadlines.
@@ -46,6 +48,10 @@ pub(crate) struct Engine {
     pub(crate) liveness: Liveness,
     pub(crate) watchdog: Watchdog,
     pub(crate) ledger: Ledger,
+    /// Why the ledger writes no more. It does not go through the inbox: the engine itself is told
+    /// when it submits to a broken ledger, and must not wait for itself.
+    pub(crate) broken: Arc<OnceLock<Arc<StorageError>>>,
+    pub(crate) skews: Skews,
     pub(crate) heartbeats: HeartbeatEvents,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) emit: Arc<dyn Emit>,
@@ -70,13 +76,15 @@ impl Engine {
         loop {
             let now = self.clock.now();
             self.watch(now);
+            if let Some(error) = self.broken.get() {
+                return Err(Arc::clone(error));
+            }
             for message in messages.drain(..) {
                 match message {
                     Message::Stop => {
                         self.say_goodbye();
                         return Ok(());
                     }
-                    Message::Broken(error) => return Err(error),
                     other => self.handle(now, other),
                 }
             }
@@ -118,8 +126,8 @@ impl Engine {
                 // A session that has gone meanwhile is seen as lost by its own task.
                 let _ = reply.send(self.register(now, *candidate));
             }
-            Message::Beat { worker, epoch, session, beat } => {
-                self.beat(now, worker, epoch, session, beat);
+            Message::Beat { worker, epoch, session, beat, unix_ms } => {
+                self.beat(now, worker, epoch, session, beat, unix_ms);
             }
             Message::Draining { worker, epoch } => {
                 if self.liveness.draining(worker, epoch) {
@@ -134,14 +142,14 @@ impl Engine {
             }
             Message::Durable(beats) => self.durable(&beats),
             Message::Pulse { sent } => self.watchdog.pulse(now, sent),
-            Message::Stop | Message::Broken(_) => {}
+            Message::Stop => {}
         }
     }
 
     /// The epoch under which the session's messages count, or nothing if it was refused; the
     /// answer itself goes down the session, after the fsync where there is one.
     fn register(&mut self, now: Mono, candidate: Candidate) -> Option<u64> {
-        let Candidate { worker, incarnation, epoch: known, .. } = candidate;
+        let Candidate { worker, incarnation, epoch: known, unix_ms, .. } = candidate;
         let (run_id, term) = (self.run_id, self.term);
         #[cfg(feature = "faults")]
         if let Some(epoch) = known.filter(|_| rollout_core::faults::epoch_check_is_off()) {
@@ -152,9 +160,10 @@ impl Engine {
                 let (version, plugins) = (candidate.version.clone(), candidate.plugins.clone());
                 let body = WorkerRegistered { epoch, incarnation, version, plugins };
                 self.emit.emit(now, Some(worker), body.into());
-                let answer = Down::Registered { run_id, epoch, term, resumed: false };
+                let answer = Down::Registered { run_id, epoch, term, resumed: false, waited_ms: 0 };
                 let session = candidate.session;
                 self.connect(candidate, epoch);
+                self.skew(now, worker, epoch, unix_ms);
                 self.record(worker, epoch, Standing::Live, Some((session, answer)));
                 Some(epoch)
             }
@@ -162,7 +171,8 @@ impl Engine {
                 self.emit.emit(now, Some(worker), WorkerResumed { epoch }.into());
                 let session = candidate.session;
                 self.connect(candidate, epoch);
-                let answer = Down::Registered { run_id, epoch, term, resumed: true };
+                self.skew(now, worker, epoch, unix_ms);
+                let answer = Down::Registered { run_id, epoch, term, resumed: true, waited_ms: 0 };
                 match known {
                     Some(_) => self.answer(worker, session, answer),
                     // It never heard that it is registered: perhaps that is not on disk yet.
@@ -212,17 +222,18 @@ impl Engine {
         answer: Option<(SessionId, Down)>,
     ) {
         let Some(incarnation) = self.liveness.incarnation(worker) else { return };
-        let outbox = self.outbox.clone();
+        let (outbox, broken) = (self.outbox.clone(), Arc::clone(&self.broken));
+        let (clock, asked) = (Arc::clone(&self.clock), self.clock.now());
         let record = WorkerRecord { epoch, incarnation, standing };
-        self.ledger.record(worker, record, move |outcome| {
-            let message = match (outcome, answer) {
-                (Err(error), _) => Message::Broken(error),
-                (Ok(()), Some((session, answer))) => {
-                    Message::Recorded { worker, epoch, session, answer }
+        self.ledger.record(worker, record, move |outcome| match (outcome, answer) {
+            (Err(error), _) => say_broken(&broken, error),
+            (Ok(()), Some((session, mut answer))) => {
+                if let Down::Registered { waited_ms, .. } = &mut answer {
+                    *waited_ms = whole_ms(clock.now().since(asked));
                 }
-                (Ok(()), None) => return,
-            };
-            send_from_writer(&outbox, message);
+                send_from_writer(&outbox, Message::Recorded { worker, epoch, session, answer });
+            }
+            (Ok(()), None) => {}
         });
     }
 
@@ -234,7 +245,15 @@ impl Engine {
         }
     }
 
-    fn beat(&mut self, now: Mono, worker: WorkerId, epoch: u64, session: SessionId, beat: u64) {
+    fn beat(
+        &mut self,
+        now: Mono,
+        worker: WorkerId,
+        epoch: u64,
+        session: SessionId,
+        beat: u64,
+        unix_ms: Option<u64>,
+    ) {
         #[cfg(feature = "faults")]
         let session = self.believed(worker, epoch, session);
         let Some(connected) = self.sessions.get_mut(&worker).filter(|c| c.session == session)
@@ -255,7 +274,7 @@ impl Engine {
             }
         };
         let _ = connected.down.try_send(Down::Ack { beat, durable: connected.durable });
-        self.ledger.beat(worker, BeatRecord::new(epoch, beat, self.clock.wall()));
+        self.ledger.beat(worker, BeatRecord { epoch, beat, unix_ms: self.clock.unix_ms() });
         let wanted = match self.heartbeats {
             HeartbeatEvents::All => true,
             HeartbeatEvents::First => effect == Some(Effect::Ready),
@@ -266,6 +285,16 @@ impl Engine {
         }
         if let Some(effect) = effect {
             self.carry_out(now, worker, epoch, effect);
+        }
+        self.skew(now, worker, epoch, unix_ms);
+    }
+
+    /// Compares the worker's wall clock with this one, for people.
+    fn skew(&mut self, now: Mono, worker: WorkerId, epoch: u64, unix_ms: Option<u64>) {
+        let Some(theirs) = unix_ms else { return };
+        let ours = self.clock.unix_ms();
+        if let Some(skew_ms) = self.skews.sample(now, worker, epoch, theirs, ours) {
+            self.emit.emit(now, Some(worker), ClockSkewExceeded { epoch, skew_ms }.into());
         }
     }
 
@@ -284,6 +313,7 @@ impl Engine {
         if !self.liveness.deregister(now, worker, epoch) {
             return;
         }
+        self.skews.forget(worker);
         self.emit.emit(now, Some(worker), WorkerDeregistered { epoch }.into());
         let answer = self.sessions.get(&worker).map(|c| (c.session, Down::Deregistered));
         self.record(worker, epoch, Standing::Deregistered, answer);
@@ -326,16 +356,17 @@ impl Engine {
             }
             .into(),
             Effect::Forgotten => {
-                let outbox = self.outbox.clone();
+                let broken = Arc::clone(&self.broken);
                 return self.ledger.forget(worker, move |outcome| {
                     if let Err(error) = outcome {
-                        send_from_writer(&outbox, Message::Broken(error));
+                        say_broken(&broken, error);
                     }
                 });
             }
         };
         self.emit.emit(now, Some(worker), body);
         if let Effect::Failed { .. } = effect {
+            self.skews.forget(worker);
             self.record(worker, epoch, Standing::Failed, None);
             #[cfg(feature = "faults")]
             if rollout_core::faults::epoch_check_is_off() {
@@ -349,13 +380,10 @@ impl Engine {
     }
 
     fn sync_beats(&mut self) {
-        let outbox = self.outbox.clone();
-        self.ledger.sync_beats(move |outcome| {
-            let message = match outcome {
-                Ok(beats) => Message::Durable(beats),
-                Err(error) => Message::Broken(error),
-            };
-            send_from_writer(&outbox, message);
+        let (outbox, broken) = (self.outbox.clone(), Arc::clone(&self.broken));
+        self.ledger.sync_beats(move |outcome| match outcome {
+            Ok(beats) => send_from_writer(&outbox, Message::Durable(beats)),
+            Err(error) => say_broken(&broken, error),
         });
     }
 
@@ -390,6 +418,16 @@ const fn word(why: Suspicion) -> &'static str {
 fn refuse(candidate: &Candidate, answer: Down) -> Option<u64> {
     let _ = candidate.down.try_send(answer);
     None
+}
+
+/// The ledger is broken; the first reason is the one.
+fn say_broken(broken: &OnceLock<Arc<StorageError>>, error: Arc<StorageError>) {
+    // The engine looks at every turn, and so within a tick.
+    let _ = broken.set(error);
+}
+
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// From the ledger's writer, which may wait for the engine; an engine that has ended needs no

@@ -11,13 +11,14 @@ mod ledger;
 pub mod liveness;
 mod mailbox;
 mod sessions;
+mod skew;
 pub mod watchdog;
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ use crate::ledger::{Ledger, Standing, WorkerRecord};
 use crate::liveness::{Liveness, State};
 use crate::mailbox::Message;
 use crate::sessions::Sessions;
+use crate::skew::Skews;
 use crate::watchdog::Watchdog;
 
 /// How long open sessions may take to hear that the coordinator ends.
@@ -155,6 +157,8 @@ impl Coordinator {
             liveness,
             watchdog: Watchdog::new(now),
             ledger,
+            broken: Arc::new(OnceLock::new()),
+            skews: Skews::new(&config.timing),
             heartbeats: config.events.worker_heartbeat,
             clock: Arc::clone(&clock),
             emit: Arc::clone(&emit),

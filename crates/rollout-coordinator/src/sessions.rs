@@ -91,8 +91,16 @@ impl Sessions {
         };
         let first = timeout(self.registration_timeout, session.up.next()).await.map_err(late)?;
         let first = first.map_err(|e| protocol(describe(&e)))?;
-        let Some(Up::Register { worker_id, incarnation, epoch, run_id, version, plugins, timing }) =
-            first
+        let Some(Up::Register {
+            worker_id,
+            incarnation,
+            epoch,
+            run_id,
+            version,
+            plugins,
+            timing,
+            unix_ms,
+        }) = first
         else {
             return Err(protocol("the first line is not a registration".into()));
         };
@@ -111,6 +119,7 @@ impl Sessions {
             epoch,
             version,
             plugins,
+            unix_ms,
             peer: session.peer,
             session: SessionId(self.next.fetch_add(1, Ordering::Relaxed)),
             down: session.down.clone(),
@@ -160,7 +169,9 @@ impl Sessions {
                 line = session.up.next() => line,
             };
             let message = match line {
-                Ok(Some(Up::Beat { beat })) => Message::Beat { worker, epoch, session: id, beat },
+                Ok(Some(Up::Beat { beat, unix_ms })) => {
+                    Message::Beat { worker, epoch, session: id, beat, unix_ms }
+                }
                 Ok(Some(Up::Draining)) => Message::Draining { worker, epoch },
                 Ok(Some(Up::Deregister)) => Message::Deregister { worker, epoch },
                 Ok(Some(Up::Register { .. })) => {

@@ -101,6 +101,9 @@ impl Heart {
     pub(crate) async fn run(mut self) -> Result<(), WorkerError> {
         let started = self.boot();
         loop {
+            if let Ok(error) = self.broken.1.try_recv() {
+                return Err(WorkerError::Memory(error));
+            }
             let source = match self.connect().await {
                 Ok(link) => match self.session(link).await? {
                     Next::Done => return Ok(()),
@@ -175,8 +178,10 @@ impl Heart {
             Ok(Ok(None)) | Err(_) => return Ok(Next::Again),
         };
         match answer {
-            Down::Registered { run_id, epoch, resumed, .. } => {
-                self.registered(sent, run_id, epoch, resumed);
+            Down::Registered { run_id, epoch, resumed, waited_ms, .. } => {
+                // The deadline runs since the registration is on disk, and that took its time.
+                let counts = (sent + Duration::from_millis(waited_ms)).min(self.boot());
+                self.registered(counts, run_id, epoch, resumed);
                 self.beat_over(link).await
             }
             other => self.heard(other),
@@ -192,6 +197,7 @@ impl Heart {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             plugins: self.parts.plugins.clone(),
             timing: Timing::from(&self.parts.budget),
+            unix_ms: Some(self.parts.voice.clock.unix_ms()),
         }
     }
 
@@ -234,7 +240,8 @@ impl Heart {
             if now >= next_beat && self.announced != Intent::Leave {
                 self.beat += 1;
                 self.fence.sent(now, self.beat);
-                if link.up.send(Up::Beat { beat: self.beat }).await.is_err() {
+                let unix_ms = Some(self.parts.voice.clock.unix_ms());
+                if link.up.send(Up::Beat { beat: self.beat, unix_ms }).await.is_err() {
                     return Ok(Next::Again);
                 }
                 next_beat = now + self.parts.budget.heartbeat_interval;
