@@ -6,10 +6,13 @@
 //!
 //! Entry points: [`Store::open`], [`Store::submit`], [`Table`].
 
+mod create;
 mod error;
 #[cfg(any(test, feature = "faults"))]
 mod faulty;
 mod holder;
+#[cfg(test)]
+mod power_cut;
 mod table;
 mod writer;
 
@@ -59,17 +62,25 @@ impl Store {
         if let Some(control) = rollout_core::faults::disk() {
             return Self::open_faulty(path, control);
         }
-        Self::start(builder().create(path), path)
+        Self::open_by(path, |path| builder().create(path))
     }
 
     /// The file, on a disk that does what `control` says.
     #[cfg(any(test, feature = "faults"))]
     fn open_faulty(path: &Path, control: &Path) -> Result<Self, StorageError> {
-        let mut options = fs::OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).open(path);
-        let file = file.map_err(|e| StorageError::io(path, e))?;
-        let disk = faulty::FaultyDisk::new(file, control.to_owned());
-        Self::start(disk.and_then(|disk| builder().create_with_backend(disk)), path)
+        Self::open_by(path, |path| {
+            let mut options = fs::OpenOptions::new();
+            let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
+            builder().create_with_backend(faulty::FaultyDisk::new(file, control.to_owned())?)
+        })
+    }
+
+    fn open_by(
+        path: &Path,
+        open: impl Fn(&Path) -> Result<Database, DatabaseError>,
+    ) -> Result<Self, StorageError> {
+        create::if_missing(path, &open)?;
+        Self::start(open(path), path)
     }
 
     fn start(opened: Result<Database, DatabaseError>, path: &Path) -> Result<Self, StorageError> {
