@@ -201,18 +201,19 @@ impl Heart {
         }
     }
 
-    fn registered(&mut self, sent: Mono, run_id: RunId, epoch: u64, resumed: bool) {
+    fn registered(&mut self, counts: Mono, run_id: RunId, epoch: u64, resumed: bool) {
         let voice = &self.parts.voice;
         voice.emit.lead(run_id);
         self.parts.run_id = Some(run_id);
-        self.fence.registered(sent);
         self.known = true;
         self.announced = Intent::Serve;
         // Resumed without an epoch: the coordinator's first answer was lost.
         if resumed && self.epoch == Some(epoch) {
+            self.fence.resumed();
             voice.say(WorkerResumed { epoch });
             return;
         }
+        self.fence.registered(counts);
         self.epoch = Some(epoch);
         let broken = self.broken.0.clone();
         self.parts.memory.registered(voice.worker, epoch, move |error| {

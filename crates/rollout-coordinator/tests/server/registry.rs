@@ -44,7 +44,7 @@ async fn serves_after(workers: usize) -> Duration {
     let fleet = Fleet { dir, coordinator, events };
     let (mut link, answer) = fleet.say(registration(one, incarnation, Some(3)), one).await;
     assert!(matches!(answer, Down::Registered { epoch: 3, resumed: true, .. }), "{answer:?}");
-    link.up.send(Up::Beat { beat: 1 }).await.unwrap();
+    link.up.send(Up::beat(1)).await.unwrap();
     assert!(matches!(hear(&mut link).await, Down::Ack { .. }));
     let serves = begins.elapsed();
     println!("{workers} known workers: listens after {listens:.1?}, serves after {serves:.1?}");
