@@ -12,7 +12,7 @@ Exit codes:
   2        inconclusive: the machine was too slow to show anything; run it again
   3        preflight: a tool is missing or too old
   64       usage: the command line is wrong
-  69       another smoke run is at work in the same directory
+  69       another run is at work in the same directory
   74, 78   a file cannot be read or written; a fixture is not TOML
   128 + n  stopped by signal n";
 

@@ -64,6 +64,6 @@ fn a_second_smoke_run_in_the_same_directory_is_refused_and_touches_nothing() {
     std::fs::write(first.layout.log("coord"), "first").unwrap();
     let mut second = xtask();
     second.args(["smoke", "--root"]).arg(root.path());
-    second.assert().code(69).stderr(contains("another smoke run is at work"));
+    second.assert().code(69).stderr(contains("another run is at work"));
     assert_eq!(std::fs::read_to_string(first.layout.log("coord")).unwrap(), "first");
 }

@@ -43,6 +43,17 @@ pub fn cargo_command() -> Spawn {
         .fold(Spawn::new(cargo()).current_dir(workspace_root()), Spawn::env_remove)
 }
 
+/// `spawn` with what Python needs to find the sidecar SDK and the examples. A workspace whose path
+/// holds a colon cannot be put on a search path.
+#[must_use]
+pub fn with_python(spawn: Spawn) -> Spawn {
+    let python = ["python/examples", "python"].map(|dir| workspace_root().join(dir));
+    match env::join_paths(python) {
+        Ok(path) => spawn.env("PYTHONPATH", path),
+        Err(_) => spawn,
+    }
+}
+
 /// A cargo profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {

@@ -12,8 +12,11 @@
 pub mod binaries;
 pub mod detection;
 pub mod fixtures;
+pub mod fleet;
 pub mod interrupt;
 pub mod judge;
+mod leftovers;
+pub mod link;
 pub mod log;
 pub mod orphans;
 pub mod preflight;
@@ -24,6 +27,7 @@ pub mod smoke;
 pub mod timeline;
 pub mod watchdog;
 
+pub use fleet::{Fleet, FleetError, FleetOptions};
 pub use interrupt::Interrupt;
 pub use judge::{Check, Evidence, Measured, Outcome, Verdict, judge};
 pub use record::Record;

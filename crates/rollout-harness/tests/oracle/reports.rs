@@ -1,5 +1,6 @@
 //! What the reports say, and that it fits.
 
+use std::path::Path;
 use std::time::Duration;
 
 use rollout_harness::fixtures::Layout;
@@ -21,7 +22,7 @@ fn run(passes: bool) -> Run {
     }
     evidence.coordinator.log = stream.log();
     let verdict = judge(&evidence);
-    let layout = Layout { root: "/run".into() };
+    let layout = Layout::smoke(Path::new("/run"));
     Run { evidence, verdict, layout, wall: Duration::from_millis(6100) }
 }
 

@@ -49,7 +49,7 @@ fn death(record: &Record, process: &Process, instant: Mono) -> Mono {
 fn faults(record: &Record, process: &Process) -> Vec<Span> {
     let lasting = record.faults_of(&process.name).filter_map(|fault| {
         let class = match fault.what {
-            What::Kill | What::Terminate | What::Restart => return None,
+            What::Kill | What::Terminate | What::Restart | What::KillSidecars => return None,
             What::Stop => "stop",
             What::Cut | What::BlackHole => "cut",
             What::Delay { .. } => "delay",
