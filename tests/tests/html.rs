@@ -128,7 +128,7 @@ fn assert_sound(seen: &Value) {
 fn a_page_with_everything_in_it_is_whole_in_a_browser_and_no_label_covers_another() {
     let record = scene::everything();
     let detail = "<script>document.title = 'hacked'</script><img src=x>".to_owned();
-    let checks = [Check { name: "a-check", outcome: Outcome::Fail, detail }];
+    let checks = [Check { name: "a-check".into(), outcome: Outcome::Fail, detail }];
     let Some(seen) = seen(&html(&record, &checks)) else { return };
     assert_sound(&seen);
     assert_eq!(seen["verdict"].as_str().unwrap().split_whitespace().last(), Some("fail"));

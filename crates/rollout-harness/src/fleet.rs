@@ -1,37 +1,36 @@
 //! Real processes in a directory, and what can be done to them.
 //!
 //! A [`Fleet`] starts a coordinator and workers, each with one log however often it is started, and
-//! each worker behind a [`Link`] if it is to be cut off. It kills, stops, cuts and heals them, and
+//! each worker behind a [`Link`](crate::link::Link) if it is to be cut off. It kills, stops, cuts and heals them, and
 //! notes each life and each fault in the [`Record`] that comes out at the end. Whatever becomes of
 //! the harness, the guards of `rollout-process` see to it that nothing it started is left.
 //!
 //! It judges nothing, and nothing happens in it by itself: [`Fleet::look`] reads on in the logs.
 
+mod error;
 mod faults;
 mod member;
 mod spec;
+mod view;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-use rollout_core::{Body, Clock, Event, Mono, RunId, SystemClock, TimeBudget, WorkerId};
-use rollout_process::{Exit, SpawnError};
+use rollout_core::{Body, Clock, Event, Mono, RunId, SystemClock, TimeBudget};
 
 use crate::Interrupt;
-use crate::fixtures::{FixtureError, Layout, on};
+use crate::fixtures::{Layout, on};
 use crate::leftovers::Traces;
-use crate::log::Log;
 use crate::processes::trees;
-use crate::record::{Fault, Record, Role, What};
+use crate::record::{Fault, Record, What};
 use crate::watchdog::Watchdog;
 
+pub use error::FleetError;
 pub use faults::DiskFault;
 pub use spec::{Config, Reach, Spec};
 
@@ -43,62 +42,6 @@ pub const POLL: Duration = Duration::from_millis(3);
 const GONE: Duration = Duration::from_secs(10);
 /// How long a starting coordinator may take to listen.
 const LISTENS: Duration = Duration::from_secs(10);
-
-/// Why a fleet cannot go on; never for what its processes do wrong, save when nothing can follow.
-#[derive(Debug, thiserror::Error)]
-pub enum FleetError {
-    /// A file of the run.
-    #[error(transparent)]
-    File(#[from] FixtureError),
-    /// A process cannot be started.
-    #[error("cannot start {name}")]
-    Spawn {
-        /// The process.
-        name: String,
-        /// Why.
-        #[source]
-        source: SpawnError,
-    },
-    /// There is no such process.
-    #[error("the fleet has no process `{0}`")]
-    Unknown(String),
-    /// There are two of that name.
-    #[error("the fleet has a process `{0}` already")]
-    Twice(String),
-    /// What is to be started runs.
-    #[error("{0} runs already")]
-    Runs(String),
-    /// What something is to be done to does not run.
-    #[error("{0} does not run")]
-    NotRunning(String),
-    /// The process has no such link.
-    #[error("{0} has no link that could be cut: give it one")]
-    NoLink(String),
-    /// The process was not started with a disk that can fail.
-    #[error("{0} has no disk that could fail: give it one")]
-    NoDisk(String),
-    /// The worker has no such plugin, or its process cannot be told from the others.
-    #[error("{0} runs no sidecar")]
-    NoSidecar(String),
-    /// A process is to have faults, and there is no program that has them.
-    #[error("{0} needs the program built with the feature `faults`, and none was given")]
-    NoFaults(String),
-    /// A link cannot be made.
-    #[error("cannot make a link for {name}")]
-    Link {
-        /// The worker.
-        name: String,
-        /// The system's reason.
-        #[source]
-        source: io::Error,
-    },
-    /// The coordinator does not come up.
-    #[error("the coordinator does not listen: {0}")]
-    NotListening(String),
-    /// Someone asked the harness to stop. What it had started is gone.
-    #[error("stopped by {0}; nothing that was started is left")]
-    Interrupted(Signal),
-}
 
 /// What a fleet starts from.
 #[derive(Debug, Clone)]
@@ -215,11 +158,11 @@ impl Fleet {
             let Some(coordinator) = fleet.coordinator().filter(|c| !c.lives.is_empty()) else {
                 return Some(Err("it was not started".to_owned()));
             };
-            let started: Vec<_> = coordinator.log().events().filter_map(started).collect();
-            let listens = started.len() >= coordinator.lives.len();
-            match (started.last().filter(|_| listens), coordinator.exit()) {
+            let life = coordinator.lives.last().map_or(Mono(0), |life| life.began);
+            let events = coordinator.log().events().filter(|event| event.mono >= life);
+            match (events.filter_map(started).next_back(), coordinator.exit()) {
                 (_, Some(exit)) => Some(Err(exit.to_string())),
-                (Some(address), None) => Some(Ok((*address).to_owned())),
+                (Some(address), None) => Some(Ok(address.to_owned())),
                 (None, None) => None,
             }
         })?;
@@ -270,81 +213,6 @@ impl Fleet {
             }
             thread::sleep(POLL);
         }
-    }
-
-    /// What a process wrote to its standard output so far, in all its lives.
-    ///
-    /// # Errors
-    /// When there is no such process.
-    pub fn log(&self, name: &str) -> Result<&Log, FleetError> {
-        Ok(self.member(name)?.log())
-    }
-
-    /// A process's events so far; none of one that is not there.
-    pub fn events(&self, name: &str) -> impl DoubleEndedIterator<Item = &Event> {
-        self.member(name).ok().into_iter().flat_map(|member| member.log().events())
-    }
-
-    /// The coordinator's events about `worker`.
-    pub fn about(&self, worker: WorkerId) -> impl DoubleEndedIterator<Item = &Event> {
-        let events = self.coordinator().into_iter().flat_map(|member| member.log().events());
-        events.filter(move |event| event.worker_id == Some(worker))
-    }
-
-    /// Whether the coordinator has written an event with `topic` about `worker`.
-    #[must_use]
-    pub fn says(&self, topic: &str, worker: WorkerId) -> bool {
-        self.about(worker).any(|event| event.body.topic() == topic)
-    }
-
-    /// How a process ended; none while it runs, or was never started.
-    #[must_use]
-    pub fn exit(&self, name: &str) -> Option<Exit> {
-        self.member(name).ok()?.exit()
-    }
-
-    /// The number of a process that runs.
-    #[must_use]
-    pub fn pid(&self, name: &str) -> Option<i32> {
-        self.member(name).ok()?.pid()
-    }
-
-    /// The id of a worker.
-    #[must_use]
-    pub fn worker_id(&self, name: &str) -> Option<WorkerId> {
-        match self.member(name).ok()?.spec.role {
-            Role::Worker { id } => Some(id),
-            Role::Coordinator => None,
-        }
-    }
-
-    /// The names of the processes, in the order in which they were added.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.members.iter().map(Member::name)
-    }
-
-    /// Whether the coordinator listens, and where.
-    #[must_use]
-    pub const fn address(&self) -> Option<SocketAddr> {
-        self.address
-    }
-
-    /// The time budget.
-    #[must_use]
-    pub const fn timing(&self) -> &TimeBudget {
-        &self.options.timing
-    }
-
-    /// Where the files lie.
-    #[must_use]
-    pub const fn layout(&self) -> &Layout {
-        &self.options.layout
-    }
-
-    /// What was done so far.
-    #[must_use]
-    pub fn faults(&self) -> &[Fault] {
-        &self.faults
     }
 
     /// An exit that was not caused from here, of a process that was not expected to end by itself:

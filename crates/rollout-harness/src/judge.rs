@@ -3,6 +3,7 @@
 mod rules;
 mod timing;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use rollout_core::{Event, Mono, RunId, TimeBudget, WorkerId};
@@ -14,6 +15,7 @@ use crate::record::Life;
 use crate::timeline::StepReport;
 
 pub use timing::Measured;
+pub(crate) use timing::credit;
 
 /// How late the harness itself may be between the kill and the verdict.
 pub const LATENESS_LIMIT: Duration = Duration::from_millis(250);
@@ -120,7 +122,7 @@ impl Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// The claim's name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// How it came out.
     pub outcome: Outcome,
     /// What was seen.
@@ -165,7 +167,7 @@ struct Rule {
 pub fn judge(evidence: &Evidence) -> Verdict {
     let starved = timing::starved(evidence);
     let mut checks = vec![Check {
-        name: "conditions",
+        name: "conditions".into(),
         outcome: if starved.is_empty() { Outcome::Pass } else { Outcome::Inconclusive },
         detail: if starved.is_empty() { timing::calm(evidence) } else { starved.join("; ") },
     }];
@@ -175,7 +177,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
             Err(detail) if rule.excusable && !starved.is_empty() => (Outcome::Inconclusive, detail),
             Err(detail) => (Outcome::Fail, detail),
         };
-        Some(Check { name: rule.name, outcome, detail })
+        Some(Check { name: rule.name.into(), outcome, detail })
     }));
     let outcome = checks.iter().map(|check| check.outcome).max().unwrap_or(Outcome::Fail);
     Verdict { outcome, checks, measured: Measured::of(evidence) }

@@ -6,7 +6,7 @@
 //! value; [`judge()`] is a pure function of it, so that the judge itself is judged by made-up
 //! evidence in the tests.
 //!
-//! Entry points: [`smoke::run`], [`judge()`], [`orphans::run`],
+//! Entry points: [`smoke::run`], [`scenario::run()`], [`judge()`], [`Fleet`], [`orphans::run`],
 //! [`detection::run`], [`preflight::check`], [`report`].
 
 pub mod binaries;
@@ -23,6 +23,7 @@ pub mod preflight;
 pub mod processes;
 pub mod record;
 pub mod report;
+pub mod scenario;
 pub mod smoke;
 pub mod timeline;
 pub mod watchdog;

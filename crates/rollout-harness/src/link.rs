@@ -2,7 +2,7 @@
 //! local port that passes everything on, until it is told to cut, to swallow or to delay.
 //!
 //! One thread serves all connections of a link and is joined when the link is dropped. Memory is
-//! bounded: a direction holds at most [`flow::HELD`] bytes, then its sender has to wait.
+//! bounded: a direction holds at most 256 KiB, then its sender has to wait.
 
 mod flow;
 
@@ -233,10 +233,15 @@ impl Pair {
 
     /// Ends both connections so that the other sides see a reset, not an end.
     fn reset(self) {
-        for stream in [Some(self.client), self.server].into_iter().flatten() {
+        self.to_be_reset();
+    }
+
+    /// Makes both connections end with a reset when they are dropped.
+    fn to_be_reset(&self) {
+        for stream in [Some(&self.client), self.server.as_ref()].into_iter().flatten() {
             let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
             // Of a connection that is gone there is nothing to reset.
-            let _ = setsockopt(&stream, sockopt::Linger, &at_once);
+            let _ = setsockopt(stream, sockopt::Linger, &at_once);
         }
     }
 
@@ -254,10 +259,7 @@ impl Pair {
         self.up.write(server, now);
         self.down.write(&self.client, now);
         if self.up.is_broken() || self.down.is_broken() {
-            // The remaining references are this pair's: it resets when it is dropped.
-            let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
-            let _ = setsockopt(server, sockopt::Linger, &at_once);
-            let _ = setsockopt(&self.client, sockopt::Linger, &at_once);
+            self.to_be_reset();
             return false;
         }
         !(self.up.is_over() && self.down.is_over())

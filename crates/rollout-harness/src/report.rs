@@ -8,6 +8,7 @@ mod github;
 mod html;
 mod live;
 mod repeat;
+mod scenario;
 mod summary;
 
 use std::io::{self, IsTerminal};
@@ -19,6 +20,7 @@ pub use github::{annotations, step_summary};
 pub use html::html;
 pub use live::Table;
 pub use repeat::{Rows, Spread, distribution};
+pub use scenario::{Steps, scenario, scenario_distribution, scenario_json, scenario_row};
 pub use summary::summary;
 
 /// The width of everything shown to a person.

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use super::{Fleet, FleetError, find, now};
 use crate::fixtures::{on, write};
 use crate::link::Condition;
-use crate::processes::{Process, trees};
+use crate::processes::children;
 use crate::record::What;
 
 /// How a disk fails.
@@ -178,11 +178,10 @@ impl Fleet {
     pub fn kill_sidecars(&mut self, name: &str) -> Result<(), FleetError> {
         let pid = self.member(name)?.pid();
         let pid = pid.ok_or_else(|| FleetError::NotRunning(name.to_owned()))?;
-        let tree = trees(&[pid]).map_err(on("read", "/proc"))?;
-        // What it starts runs under guards, which have its own name.
-        let own = tree.iter().find(|process| process.pid == pid).map(|p| p.name.clone());
-        let sidecars: Vec<Process> =
-            tree.into_iter().filter(|process| Some(&process.name) != own.as_ref()).collect();
+        // What a worker starts runs under guards, which are its only children.
+        let guards = children(&[pid]).map_err(on("read", "/proc"))?;
+        let guards: Vec<_> = guards.iter().map(|guard| guard.pid).collect();
+        let sidecars = children(&guards).map_err(on("read", "/proc"))?;
         if sidecars.is_empty() {
             return Err(FleetError::NoSidecar(name.to_owned()));
         }

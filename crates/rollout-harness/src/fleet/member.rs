@@ -11,7 +11,7 @@ use rollout_process::{Child, Exit, Io, Spawn};
 use toml::{Table, Value};
 
 use super::{FleetError, FleetOptions, Reach, Spec, now};
-use crate::binaries::with_python;
+use crate::binaries::{FAULTS, with_python};
 use crate::fixtures::{FixtureError, Layout, on, write};
 use crate::link::Link;
 use crate::log::{Log, Tail};
@@ -143,7 +143,7 @@ impl Member {
             spawn = spawn.arg("--plugin").arg(manifest);
         }
         if self.spec.is_faulty() {
-            spawn = spawn.env("ROLLOUT_FAULTS", self.write_faults()?);
+            spawn = spawn.env(FAULTS, self.write_faults()?);
         }
         Ok(spawn)
     }

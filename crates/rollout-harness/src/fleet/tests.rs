@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use nix::sys::signal::Signal;
+
 use super::*;
 
 fn options(root: &Path, program: &str) -> FleetOptions {

@@ -174,3 +174,19 @@ fn a_dropped_link_takes_its_connections_and_its_port_along() {
     assert!(TcpStream::connect(address).is_err());
     assert!(!matches!(near.read(&mut [0]), Ok(n) if n > 0));
 }
+
+#[test]
+fn a_black_hole_takes_only_so_much_and_then_the_sender_waits() {
+    let echo = Echo::at("127.0.0.1:0");
+    let link = Link::to(echo.address).unwrap();
+    let (mut near, _far) = (client(&link), echo.take());
+    link.set(Condition::BlackHole);
+    near.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    // What the system holds is a few megabytes; the rest would be the link's.
+    let (chunk, mut taken) = (vec![0; 64 * 1024], 0);
+    while let Ok(n) = near.write(&chunk) {
+        taken += n;
+        assert!(taken < 64 << 20, "it takes everything");
+    }
+    assert!(taken > 0);
+}

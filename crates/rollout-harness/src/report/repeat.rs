@@ -97,6 +97,11 @@ pub struct Spread {
 }
 
 impl Spread {
+    /// The least, the median, the 99th of a hundred, the greatest.
+    pub(super) const fn values(self) -> [f64; 4] {
+        [self.min, self.median, self.p99, self.max]
+    }
+
     /// By the nearest rank, so that every number is one that was measured; of none there is none.
     #[must_use]
     pub fn of(mut values: Vec<f64>) -> Option<Self> {

@@ -42,7 +42,7 @@ fn a_failure_shows_every_complaint_the_end_of_each_log_and_where_more_is() {
     let failed = run(false);
     let text = summary(&failed, Look::default());
     for check in failed.verdict.complaints() {
-        assert!(text.contains(check.name), "{} in {text}", check.name);
+        assert!(text.contains(&*check.name), "{} in {text}", check.name);
     }
     for part in ["coord.log, ", "w1.log, ", "w2.log, ", "coord.stderr", "worker_deregistered  w2"] {
         assert!(text.contains(part), "{part} in {text}");

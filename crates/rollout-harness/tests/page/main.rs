@@ -11,7 +11,7 @@ use rollout_harness::{Check, Outcome};
 use scene::{Scene, at, chaos, everything};
 
 fn check(name: &'static str, outcome: Outcome, detail: &str) -> Check {
-    Check { name, outcome, detail: detail.to_owned() }
+    Check { name: name.into(), outcome, detail: detail.to_owned() }
 }
 
 fn checks() -> Vec<Check> {

@@ -53,7 +53,7 @@ pub(super) fn checks(checks: &[Check]) -> String {
             class = check.outcome.word(),
             sign = mark(check.outcome),
             word = check.outcome.word(),
-            name = escape(check.name),
+            name = escape(&check.name),
             detail = escape(&cut(&check.detail, 5 * DETAIL)),
         );
     }
