@@ -11,9 +11,9 @@ Exit codes:
   1        fail: a promise was broken, or a step of ci failed
   2        inconclusive: the machine was too slow to show anything; run it again
   3        preflight: a tool is missing or too old
-  64       usage: the command line is wrong
+  64       usage: the command line is wrong, or there is no such scenario
   69       another run is at work in the same directory
-  74, 78   a file cannot be read or written; a fixture is not TOML
+  74, 78   a file cannot be read or written; a fixture or scenario is not valid
   128 + n  stopped by signal n";
 
 /// The project's own commands.
@@ -28,6 +28,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run the live substrate end to end, kill a worker, and judge how that was noticed
     Smoke(SmokeArgs),
+    /// Play a scenario of tests/scenarios, or all of them, and judge what came of it
+    Scenario(ScenarioArgs),
     /// Kill workers at random moments, and look for processes that they leave
     Orphans(OrphansArgs),
     /// Measure, each figure beside its baseline in the same run
@@ -87,6 +89,46 @@ pub(crate) struct PageArgs {
     /// pass, or the last
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
+}
+
+const SCENARIO_EXAMPLE: &str = "\
+Examples:
+  cargo xtask scenario --list
+  cargo xtask scenario killed --repeat 20 --json report.json
+  cargo xtask scenario --all";
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = SCENARIO_EXAMPLE,
+    after_long_help = format!("{SCENARIO_EXAMPLE}\n\n{EXIT_CODES}")
+)]
+pub(crate) struct ScenarioArgs {
+    /// The scenario: the name of a file in tests/scenarios without its `.toml`, or a path
+    #[arg(value_name = "NAME", required_unless_present_any = ["all", "list"])]
+    pub(crate) name: Option<String>,
+    /// Play every scenario there is
+    #[arg(long, conflicts_with = "name")]
+    pub(crate) all: bool,
+    /// Say which scenarios there are
+    #[arg(long, conflicts_with_all = ["name", "all"])]
+    pub(crate) list: bool,
+    /// Play so many times; for one scenario, show how the figures are distributed
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) repeat: NonZeroUsize,
+    #[command(flatten)]
+    pub(crate) page: PageArgs,
+    /// Write everything about the runs as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Move earlier artifacts to data/scenario/<name>-kept/<number> and do not remove them
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Build and run with the release profile
+    #[arg(long)]
+    pub(crate) release: bool,
+    /// The directory below which data/scenario is made [default: the workspace]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

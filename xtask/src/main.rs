@@ -8,6 +8,7 @@ mod detection;
 mod files;
 mod orphans;
 mod preflight;
+mod scenario;
 mod simulate;
 mod smoke;
 
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     };
     ExitCode::from(match args.command {
         Command::Smoke(args) => smoke::run(&args, &interrupt),
+        Command::Scenario(args) => scenario::run(&args, &interrupt),
         Command::Orphans(args) => orphans::run(&args, &interrupt),
         Command::Bench(command) => bench::run(&command, &interrupt),
         Command::Detection(args) => detection::run(&args, &interrupt),
