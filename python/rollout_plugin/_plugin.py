@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 _MARK = "__rollout_method__"
 
 
+class BadConfig(Exception):
+    """Raised by a constructor whose configuration doesn't fit. Its text is what the worker shows."""
+
+
 class BadParams(Exception):
     """Raised by a handler whose parameters don't fit."""
 
@@ -29,8 +33,8 @@ class Cancelled(BaseException):
 class Plugin:
     """A plugin: made once from the manifest's ``[config]``, then called, several calls at a time."""
 
-    name: ClassVar[str]
-    """As the manifest has it."""
+    name: ClassVar[str] = ""
+    """As the manifest has it; a plugin without one takes whatever name the manifest gives it."""
     version: ClassVar[str]
     """As the manifest has it."""
     max_in_flight: ClassVar[int] = 64

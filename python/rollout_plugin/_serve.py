@@ -12,7 +12,7 @@ import traceback
 from rollout_plugin._answers import line
 from rollout_plugin._json import Malformed
 from rollout_plugin._log import to_worker
-from rollout_plugin._plugin import Plugin, methods
+from rollout_plugin._plugin import BadConfig, Plugin, methods
 from rollout_plugin._server import Server
 from rollout_plugin._wire import Wire
 
@@ -32,7 +32,8 @@ def run(plugin: type[Plugin]) -> None:
     # Not for the processes that the plugin may start.
     token = os.environ.pop("ROLLOUT_PLUGIN_TOKEN", "")
     if address is None:
-        sys.exit(f"{plugin.name} is a rollout plugin: a worker starts it, from its manifest")
+        name = plugin.name or plugin.__name__
+        sys.exit(f"{name} is a rollout plugin: a worker starts it, from its manifest")
     # A terminal's Ctrl-C is the worker's business. Not SIG_IGN: processes that the plugin starts
     # would inherit that.
     signal.signal(signal.SIGINT, lambda *_: None)
@@ -63,6 +64,7 @@ def serve(
             return False
         message, _ = hello
         config, limits = message["config"], message["limits"]
+        name = plugin.name or message["plugin"]
         oldest, newest = message["proto"]
         frame, in_flight = limits["max_frame"], limits["max_in_flight"]
         window = limits["part_window"]
@@ -77,20 +79,31 @@ def serve(
     try:
         instance = plugin(config)
     except Exception as error:
-        traceback.print_exc()
-        wire.write({"t": "refuse", "message": line(error)[:_SHORT]})
+        wire.write({"t": "refuse", "message": _refusal(error)[:_SHORT]})
         return True
     server.take(instance)
-    wire.write(_ready(plugin, token, server.in_flight, wire.max_frame))
+    wire.write(_ready(plugin, name, token, server.in_flight, wire.max_frame))
     return server.serve(instance)
 
 
-def _ready(plugin: type[Plugin], token: str, in_flight: int, frame: int) -> dict[str, Any]:
+def _refusal(error: Exception) -> str:
+    """What the worker is told of a constructor that failed; the traceback of what is no matter of
+    configuration, or caused such a one, is printed."""
+    told = isinstance(error, BadConfig)
+    shown = error.__cause__ if told else error
+    if shown is not None:
+        traceback.print_exception(shown)
+    return str(error) if told else line(error)
+
+
+def _ready(
+    plugin: type[Plugin], name: str, token: str, in_flight: int, frame: int
+) -> dict[str, Any]:
     return {
         "t": "ready",
         "proto": _PROTO,
         "token": token,
-        "name": plugin.name,
+        "name": name,
         "version": plugin.version,
         "sdk": _SDK,
         "methods": [

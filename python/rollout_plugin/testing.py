@@ -162,7 +162,8 @@ class Host:
         self._serving = threading.Thread(target=self._serve, args=(plugin,), daemon=True)
         self._serving.start()
         limits = {"max_frame": max_frame, "max_in_flight": max_in_flight, "part_window": _WINDOW}
-        hello = {"t": "hello", "proto": [1, 1], "plugin": plugin.name, "limits": limits}
+        name = plugin.name or plugin.__name__
+        hello = {"t": "hello", "proto": [1, 1], "plugin": name, "limits": limits}
         self._wire.write(hello | {"config": json.loads(json.dumps(config or {}))})
         self._wire.max_frame = max_frame
         self._reading: threading.Thread | None = None

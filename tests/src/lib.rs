@@ -5,6 +5,8 @@
 //! cannot be set up is a failed test, so these functions panic.
 #![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests: a panic fails the test")]
 
+pub mod fleet;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -30,6 +32,15 @@ pub fn built() -> &'static Binaries {
     static BUILT: OnceLock<Binaries> = OnceLock::new();
     BUILT.get_or_init(|| {
         binaries::build(Profile::own(), &Interrupt::default(), &mut |_| {})
+            .unwrap_or_else(|error| panic!("{error}"))
+    })
+}
+
+/// The program with the feature `faults`, built once likewise.
+pub fn faulty() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        binaries::build_faulty(Profile::own(), &Interrupt::default(), &mut |_| {})
             .unwrap_or_else(|error| panic!("{error}"))
     })
 }
@@ -128,10 +139,23 @@ impl Stage {
     /// `<name>.stderr`.
     #[must_use]
     pub fn start(&self, name: &str, args: &[&str]) -> Actor {
+        self.run(name, Spawn::new(&built().rollout).args(args))
+    }
+
+    /// As [`start`](Self::start), with the faults of a TOML text, by the program that can have some.
+    #[must_use]
+    pub fn start_faulty(&self, name: &str, faults: &str, args: &[&str]) -> Actor {
+        let file = self.root().join(format!("{name}.faults.toml"));
+        fs::write(&file, faults).expect("a new file");
+        self.run(name, Spawn::new(faulty()).env(binaries::FAULTS, file).args(args))
+    }
+
+    /// Starts a program here.
+    #[must_use]
+    pub fn run(&self, name: &str, spawn: Spawn) -> Actor {
         let [log, stderr] = ["log", "stderr"].map(|ext| self.root().join(format!("{name}.{ext}")));
         let file = |path: &Path| Io::File(File::create(path).expect("a new file"));
-        let spawn = Spawn::new(&built().rollout).args(args).current_dir(self.root());
-        let spawn = spawn.stdout(file(&log)).stderr(file(&stderr));
+        let spawn = spawn.current_dir(self.root()).stdout(file(&log)).stderr(file(&stderr));
         let child = spawn.spawn().unwrap_or_else(|error| panic!("{}", smoke::chain(&error)));
         let tail = Tail::open(&log).expect("the log was just created");
         Actor { child, tail, stderr }
@@ -140,9 +164,20 @@ impl Stage {
     /// Starts a coordinator with the fixture's file and waits until it listens; its address.
     #[must_use]
     pub fn coordinator(&self) -> (Actor, String) {
+        self.coordinator_on("127.0.0.1:0", |args| self.start("coord", args))
+    }
+
+    /// A coordinator that listens on `listen`, started by `start` with these arguments; once it
+    /// does, its address.
+    #[must_use]
+    pub fn coordinator_on(
+        &self,
+        listen: &str,
+        start: impl FnOnce(&[&str]) -> Actor,
+    ) -> (Actor, String) {
         let file = self.fixtures().join("coordinator.toml");
-        edit_toml(&file, |table| set(table, &["listen"], "127.0.0.1:0"));
-        let mut actor = self.start("coord", &["coordinator", "run", "--config", &text(&file)]);
+        edit_toml(&file, |table| set(table, &["listen"], listen));
+        let mut actor = start(&["coordinator", "run", "--config", &text(&file)]);
         let started = actor.event("coordinator_started");
         let address = attribute(&started, "listen_addr");
         (actor, address)

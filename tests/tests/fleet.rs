@@ -1,122 +1,12 @@
 //! Real workers and coordinators that die, hang, leave and come back.
 
 use std::fs;
-use std::path::PathBuf;
-use std::thread;
-use std::time::Duration;
 
-use rollout_acceptance::{Actor, Stage, edit_toml, set, text};
+use rollout_acceptance::fleet::{quick, registered, worker};
+use rollout_acceptance::{edit_toml, set, text};
+use rollout_core::WorkerId;
 use rollout_core::event::Body;
-use rollout_core::{Event, WorkerId};
 use rollout_process::Signal;
-
-/// 100 ms beats, a fence of 1 s, and a deadline of 1.8 s.
-fn quick() -> Stage {
-    Stage::new().with_timing(100, 1_000, 1_600, 100)
-}
-
-fn worker_config(stage: &Stage, address: &str) -> PathBuf {
-    let config = stage.fixtures().join("worker.toml");
-    edit_toml(&config, |table| set(table, &["coordinator"], address));
-    config
-}
-
-fn worker(stage: &Stage, name: &str, address: &str, rest: &[&str]) -> Actor {
-    let config = text(&worker_config(stage, address));
-    stage.start(name, &[&["worker", "run", "--config", &config], rest].concat())
-}
-
-fn registered(actor: &mut Actor) -> (WorkerId, u64) {
-    let event = actor.event("worker_registered");
-    let Body::WorkerRegistered(body) = &event.body else { unreachable_body(&event) };
-    (event.worker_id.unwrap_or_else(|| unreachable_body(&event)), body.epoch)
-}
-
-#[expect(clippy::panic, reason = "a helper of tests: a panic fails the test")]
-fn unreachable_body(event: &Event) -> ! {
-    panic!("the topic and the body differ: {event:?}")
-}
-
-#[test]
-fn a_worker_fences_itself_while_the_coordinator_is_gone_and_resumes_unfailed_when_it_is_back() {
-    let stage = quick();
-    let (coordinator, address) = stage.coordinator();
-    let mut worker = worker(&stage, "w", &address, &[]);
-    let (id, epoch) = registered(&mut worker);
-    let fenced_before = worker.events("worker_fenced");
-    assert_eq!(fenced_before, [], "an acknowledged worker is not fenced");
-    coordinator.child.handle().signal_main(Signal::SIGKILL);
-    assert_eq!(coordinator.exit().signal, Some(9));
-    let fenced = worker.event("worker_fenced");
-    let Body::WorkerFenced(body) = &fenced.body else { unreachable_body(&fenced) };
-    assert_eq!(body.reason, "unacknowledged");
-    assert!(body.unacknowledged_ms >= 1_000.0, "not before its time: {body:?}");
-
-    // The same port, the same database.
-    let file = stage.fixtures().join("coordinator.toml");
-    edit_toml(&file, |table| set(table, &["listen"], &address));
-    let args = ["coordinator", "run", "--config", &text(&file)];
-    let mut again = stage.start("again", &args);
-    let started = again.event("coordinator_started");
-    let Body::CoordinatorStarted(body) = &started.body else { unreachable_body(&started) };
-    assert_eq!((body.term, body.known_workers), (2, 1));
-    let resumed = worker.event("worker_resumed");
-    assert_eq!(resumed.worker_id, Some(id));
-    let beat = again.event_where("worker_heartbeat", |event| event.worker_id == Some(id));
-    let Body::WorkerHeartbeat(body) = &beat.body else { unreachable_body(&beat) };
-    assert_eq!(body.epoch, epoch, "the same process keeps its epoch");
-    worker.stop();
-    let _ = again.event("worker_deregistered");
-    for topic in ["worker_failed", "worker_suspected"] {
-        assert_eq!(again.events(topic), [], "nobody pays for the coordinator's absence");
-    }
-    again.stop();
-}
-
-#[test]
-fn a_frozen_worker_fails_and_registers_anew_when_it_thaws() {
-    let stage = quick();
-    let (mut coordinator, address) = stage.coordinator();
-    let mut worker = worker(&stage, "w", &address, &[]);
-    let (id, epoch) = registered(&mut worker);
-    let _ = coordinator.event("worker_heartbeat");
-    worker.child.handle().signal_main(Signal::SIGSTOP);
-    let suspected = coordinator.event("worker_suspected");
-    let Body::WorkerSuspected(body) = &suspected.body else { unreachable_body(&suspected) };
-    assert_eq!(body.reason, "missed_beats", "its connection is still there");
-    let failed = coordinator.event("worker_failed");
-    assert_eq!(failed.worker_id, Some(id));
-    worker.child.handle().signal_main(Signal::SIGCONT);
-    let anew = worker.event_where(
-        "worker_registered",
-        |event| matches!(&event.body, Body::WorkerRegistered(body) if body.epoch == epoch + 1),
-    );
-    assert_eq!(anew.worker_id, Some(id));
-    let fenced = worker.events("worker_fenced");
-    assert!(!fenced.is_empty() && fenced[0].mono < anew.mono, "it was fenced first");
-    worker.stop();
-    assert_eq!(coordinator.events("worker_failed").len(), 1);
-}
-
-#[test]
-fn a_coordinator_that_was_stopped_says_how_long_and_fails_nobody() {
-    let stage = quick();
-    let (mut coordinator, address) = stage.coordinator();
-    let worker = worker(&stage, "w", &address, &[]);
-    let _ = coordinator.event("worker_heartbeat");
-    let handle = coordinator.child.handle();
-    handle.signal_main(Signal::SIGSTOP);
-    // Longer than the deadline: this is the time that has to be credited.
-    thread::sleep(Duration::from_millis(2_500));
-    handle.signal_main(Signal::SIGCONT);
-    let stalled = coordinator.event("coordinator_stalled");
-    let Body::CoordinatorStalled(body) = &stalled.body else { unreachable_body(&stalled) };
-    assert!(body.ms >= 2_400.0, "{body:?}");
-    let _ = coordinator.event_where("worker_heartbeat", |event| event.mono > stalled.mono);
-    worker.stop();
-    let _ = coordinator.event("worker_deregistered");
-    assert_eq!(coordinator.events("worker_failed"), []);
-}
 
 #[test]
 fn a_worker_that_is_stopped_leaves_and_comes_back_under_its_id_with_the_next_epoch() {

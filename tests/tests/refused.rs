@@ -38,7 +38,7 @@ fn a_deadline_beyond_eight_seconds_fails_and_the_message_says_so() {
     let run = failing(&stage, &stage.options());
     let why = "coordinator_failure_timeout = 9s puts the deadline 9.75 s after the last beat";
     assert!(check(&run, "in-time").detail.contains(why), "{}", story(&run));
-    let names: Vec<_> = run.verdict.complaints().map(|check| check.name).collect();
+    let names: Vec<_> = run.verdict.complaints().map(|check| &*check.name).collect();
     assert_eq!(names, ["timeline", "failed-once", "in-time", "grep"], "{}", story(&run));
 }
 
@@ -74,7 +74,7 @@ fn a_taken_port_is_refused_with_69_and_the_address() {
     let story = story(&run);
     assert_eq!(run.verdict.outcome, Outcome::Fail, "{story}");
     assert!(story.contains("exited with 69") && story.contains(&address.to_string()), "{story}");
-    let names: Vec<_> = run.verdict.complaints().map(|check| check.name).collect();
+    let names: Vec<_> = run.verdict.complaints().map(|check| &*check.name).collect();
     assert!(!names.contains(&"nothing-left"), "{story}");
 }
 

@@ -11,9 +11,9 @@ Exit codes:
   1        fail: a promise was broken, or a step of ci failed
   2        inconclusive: the machine was too slow to show anything; run it again
   3        preflight: a tool is missing or too old
-  64       usage: the command line is wrong
-  69       another smoke run is at work in the same directory
-  74, 78   a file cannot be read or written; a fixture is not TOML
+  64       usage: the command line is wrong, or there is no such scenario
+  69       another run is at work in the same directory
+  74, 78   a file cannot be read or written; a fixture or scenario is not valid
   128 + n  stopped by signal n";
 
 /// The project's own commands.
@@ -28,8 +28,17 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run the live substrate end to end, kill a worker, and judge how that was noticed
     Smoke(SmokeArgs),
+    /// Play a scenario of tests/scenarios, or all of them, and judge what came of it
+    Scenario(ScenarioArgs),
     /// Kill workers at random moments, and look for processes that they leave
     Orphans(OrphansArgs),
+    /// Measure, each figure beside its baseline in the same run
+    #[command(subcommand)]
+    Bench(BenchCommand),
+    /// Kill workers at random moments, and show how soon each was suspected and failed
+    Detection(DetectionArgs),
+    /// Simulate a large fleet in virtual time, check every verdict, and show what it costs
+    Simulate(SimulateArgs),
     /// Check that cargo, a C compiler and python3 >= 3.11 are there
     Preflight,
     /// Do what continuous integration does: preflight, format, clippy, tests, smoke
@@ -57,6 +66,8 @@ pub(crate) struct SmokeArgs {
     /// Write the checks as JUnit's XML
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) page: PageArgs,
     /// Run so many times and show how the figures are distributed
     #[arg(long, value_name = "N")]
     pub(crate) repeat: Option<NonZeroUsize>,
@@ -71,6 +82,55 @@ pub(crate) struct SmokeArgs {
     pub(crate) port: Option<u16>,
 }
 
+/// Where to write the page to look at, for every command that carries out a run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PageArgs {
+    /// Write the run as a page to look at, one HTML file; of several runs the first that did not
+    /// pass, or the last
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+}
+
+const SCENARIO_EXAMPLE: &str = "\
+Examples:
+  cargo xtask scenario --list
+  cargo xtask scenario killed --repeat 20 --json report.json
+  cargo xtask scenario --all";
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = SCENARIO_EXAMPLE,
+    after_long_help = format!("{SCENARIO_EXAMPLE}\n\n{EXIT_CODES}")
+)]
+pub(crate) struct ScenarioArgs {
+    /// The scenario: the name of a file in tests/scenarios without its `.toml`, or a path
+    #[arg(value_name = "NAME", required_unless_present_any = ["all", "list"])]
+    pub(crate) name: Option<String>,
+    /// Play every scenario there is
+    #[arg(long, conflicts_with = "name")]
+    pub(crate) all: bool,
+    /// Say which scenarios there are
+    #[arg(long, conflicts_with_all = ["name", "all"])]
+    pub(crate) list: bool,
+    /// Play so many times; for one scenario, show how the figures are distributed
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) repeat: NonZeroUsize,
+    #[command(flatten)]
+    pub(crate) page: PageArgs,
+    /// Write everything about the runs as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Move earlier artifacts to data/scenario/<name>-kept/<number> and do not remove them
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Build and run with the release profile
+    #[arg(long)]
+    pub(crate) release: bool,
+    /// The directory below which data/scenario is made [default: the workspace]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+}
+
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  cargo xtask orphans --kills 1000")]
 pub(crate) struct OrphansArgs {
@@ -83,4 +143,52 @@ pub(crate) struct OrphansArgs {
     /// Build and run with the release profile
     #[arg(long)]
     pub(crate) release: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Calls of plugins, what becomes of their callers, and how soon they are back
+    Plugin(BenchPluginArgs),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  cargo xtask bench plugin --json figures.json")]
+pub(crate) struct BenchPluginArgs {
+    /// How many times each figure and its baseline are measured, in turn
+    #[arg(long, value_name = "N", default_value = "8")]
+    pub(crate) rounds: NonZeroUsize,
+    /// Write the figures of every round as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  cargo xtask detection --kills 200 --release")]
+pub(crate) struct DetectionArgs {
+    /// How many workers to kill
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub(crate) kills: usize,
+    /// How many workers are alive at the same time
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) workers: u16,
+    /// The same seed, the same moments
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Build and run with the release profile
+    #[arg(long)]
+    pub(crate) release: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  cargo xtask simulate --workers 1000000 --seconds 30")]
+pub(crate) struct SimulateArgs {
+    /// How many workers beat
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub(crate) workers: u32,
+    /// How much virtual time passes
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    pub(crate) seconds: u64,
+    /// The same seed, the same faults
+    #[arg(long, value_name = "X", default_value_t = 1)]
+    pub(crate) seed: u64,
 }

@@ -1,9 +1,15 @@
 //! The project's own commands, run as `cargo xtask <command>`: they read flags and call crates.
 
 mod args;
+mod bench;
+mod cargo;
 mod ci;
+mod detection;
+mod files;
 mod orphans;
 mod preflight;
+mod scenario;
+mod simulate;
 mod smoke;
 
 use std::io::{self, Write};
@@ -45,7 +51,11 @@ fn main() -> ExitCode {
     };
     ExitCode::from(match args.command {
         Command::Smoke(args) => smoke::run(&args, &interrupt),
+        Command::Scenario(args) => scenario::run(&args, &interrupt),
         Command::Orphans(args) => orphans::run(&args, &interrupt),
+        Command::Bench(command) => bench::run(&command, &interrupt),
+        Command::Detection(args) => detection::run(&args, &interrupt),
+        Command::Simulate(args) => simulate::run(&args, &interrupt),
         Command::Preflight => preflight::run(),
         Command::Ci => ci::run(&interrupt),
     })

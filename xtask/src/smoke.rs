@@ -1,17 +1,17 @@
 //! `cargo xtask smoke`: runs, shows, writes the reports.
 
 use std::env;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use rollout_core::ExitCode;
 use rollout_harness::binaries::Profile;
 use rollout_harness::report::{self, Look, Rows, Table};
 use rollout_harness::smoke::{self, Options, Run, SmokeError, chain};
 use rollout_harness::{Interrupt, Outcome, preflight};
 
 use crate::args::SmokeArgs;
+use crate::files::{self, write, wrote};
 use crate::{complain, say};
 
 /// Carries the runs through; the exit code.
@@ -83,6 +83,9 @@ fn write_reports(args: &SmokeArgs, runs: &[Run]) -> Result<(), u8> {
     if let Some(path) = &args.junit {
         write(path, &report::junit(runs))?;
     }
+    if let Some(run) = notable(runs) {
+        files::page(&args.page, &run.record(), &run.verdict.checks)?;
+    }
     if env::var_os("GITHUB_ACTIONS").is_some() {
         for run in runs {
             say(&report::annotations(run));
@@ -96,13 +99,7 @@ fn write_reports(args: &SmokeArgs, runs: &[Run]) -> Result<(), u8> {
     Ok(())
 }
 
-fn write(path: &Path, text: &str) -> Result<(), u8> {
-    wrote(path, fs::write(path, text))
-}
-
-fn wrote(path: &Path, result: io::Result<()>) -> Result<(), u8> {
-    result.map_err(|error| {
-        complain(&format!("cannot write {}: {error}", path.display()));
-        ExitCode::Io.code()
-    })
+/// The run to look at: the first that did not pass, or the last.
+fn notable(runs: &[Run]) -> Option<&Run> {
+    runs.iter().find(|run| run.verdict.outcome != Outcome::Pass).or(runs.last())
 }

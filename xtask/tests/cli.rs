@@ -16,7 +16,7 @@ fn help_documents_every_exit_code() {
         let table = text.split("Exit codes:").nth(1).unwrap_or_default();
         codes.iter().all(|code| table.lines().any(|line| line.trim_start().starts_with(code)))
     };
-    for args in [&["--help"][..], &["smoke", "--help"]] {
+    for args in [&["--help"][..], &["smoke", "--help"], &["scenario", "--help"]] {
         xtask().args(args).assert().success().stdout(predicate::function(documented));
     }
 }
@@ -26,6 +26,23 @@ fn a_wrong_command_line_exits_64_and_names_what_is_wrong() {
     xtask().args(["smoke", "--repeat", "0"]).assert().code(64).stderr(contains("--repeat"));
     xtask().arg("smock").assert().code(64).stderr(contains("smoke"));
     xtask().assert().code(64);
+}
+
+#[test]
+fn scenarios_are_listed_and_one_that_is_not_there_or_makes_no_sense_is_named() {
+    let listed = contains("killed").and(contains("smoke")).and(contains("black-hole"));
+    xtask().args(["scenario", "--list"]).assert().success().stdout(listed);
+    let unknown = contains("no scenario `kiled`").and(contains("killed, "));
+    xtask().args(["scenario", "kiled"]).assert().code(64).stderr(unknown);
+    xtask().arg("scenario").assert().code(64).stderr(contains("<NAME>"));
+    xtask().args(["scenario", "/nonexistent.toml"]).assert().code(66);
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("odd.toml");
+    std::fs::write(&file, "about = \"x\"\nworkers = []\nexpect = []\nodd = 1\n").unwrap();
+    xtask().arg("scenario").arg(&file).assert().code(78).stderr(contains("`odd`"));
+    std::fs::write(&file, "about = \"x\"\nworkers = []\nexpect = []\n").unwrap();
+    let nothing = contains("odd.toml: expect: ");
+    xtask().arg("scenario").arg(&file).assert().code(78).stderr(nothing);
 }
 
 #[test]
@@ -64,6 +81,6 @@ fn a_second_smoke_run_in_the_same_directory_is_refused_and_touches_nothing() {
     std::fs::write(first.layout.log("coord"), "first").unwrap();
     let mut second = xtask();
     second.args(["smoke", "--root"]).arg(root.path());
-    second.assert().code(69).stderr(contains("another smoke run is at work"));
+    second.assert().code(69).stderr(contains("another run is at work"));
     assert_eq!(std::fs::read_to_string(first.layout.log("coord")).unwrap(), "first");
 }

@@ -1,4 +1,4 @@
-//! A smoke run that is stopped at a random point, by whatever signal, leaves no process behind, and
+//! A run that is stopped at a random point, by whatever signal, leaves no process behind, and
 //! the next one is green.
 #![cfg(test)]
 #![cfg(target_os = "linux")]
@@ -18,11 +18,14 @@ const LATEST: u64 = 3000;
 /// How long a tree may take to be gone once its parent is.
 const GONE: Duration = Duration::from_secs(2);
 
+const SMOKE: [&str; 3] = ["smoke", "--port", "0"];
+
 /// Starts a run marked by its root, without a guard, which would hide what it leaves behind.
 #[expect(clippy::disallowed_methods, reason = "a guard would clean up what xtask leaves behind")]
-fn smoke(root: &Path) -> Child {
+fn start(command: &[&str], root: &Path) -> Child {
     Command::new(env!("CARGO_BIN_EXE_xtask"))
-        .args(["smoke", "--port", "0", "--root"])
+        .args(command)
+        .arg("--root")
         .arg(root)
         .env("ROLLOUT_TEST_ROOT", root)
         .stdin(Stdio::null())
@@ -49,10 +52,10 @@ fn marked(root: &Path) -> Vec<String> {
     ours.map(shown).collect()
 }
 
-fn stopped_by(signal: Signal) {
+fn stopped_by(signal: Signal, command: &[&str]) {
     let root = tempfile::tempdir().unwrap();
     let after = Duration::from_millis(rand::random_range(0..LATEST));
-    let mut xtask = smoke(root.path());
+    let mut xtask = start(command, root.path());
     thread::sleep(after);
     assert!(!marked(root.path()).is_empty());
     kill(Pid::from_raw(xtask.id().try_into().unwrap()), signal).unwrap();
@@ -68,7 +71,7 @@ fn stopped_by(signal: Signal) {
         assert!(ended.elapsed() < GONE, "{signal} after {after:?} left {left:#?}");
         thread::sleep(Duration::from_millis(5));
     }
-    let status = smoke(root.path()).wait().unwrap();
+    let status = start(command, root.path()).wait().unwrap();
     let told = fs::read_to_string(root.path().join("xtask.out")).unwrap();
     assert!(status.success(), "{signal} after {after:?}, then {status}:\n{told}");
     assert_eq!(marked(root.path()), Vec::<String>::new());
@@ -76,15 +79,26 @@ fn stopped_by(signal: Signal) {
 
 #[test]
 fn ctrl_c_leaves_nothing_and_the_next_run_is_green() {
-    stopped_by(Signal::SIGINT);
+    stopped_by(Signal::SIGINT, &SMOKE);
 }
 
 #[test]
 fn sigterm_leaves_nothing_and_the_next_run_is_green() {
-    stopped_by(Signal::SIGTERM);
+    stopped_by(Signal::SIGTERM, &SMOKE);
 }
 
 #[test]
 fn sigkill_leaves_nothing_and_the_next_run_is_green() {
-    stopped_by(Signal::SIGKILL);
+    stopped_by(Signal::SIGKILL, &SMOKE);
+}
+
+#[test]
+fn a_scenario_that_is_killed_leaves_nothing_and_the_next_one_is_green() {
+    // One with a stopped process and links: what is stopped, too, is gone.
+    stopped_by(Signal::SIGKILL, &["scenario", "frozen"]);
+}
+
+#[test]
+fn ctrl_c_in_a_scenario_leaves_nothing_and_the_next_one_is_green() {
+    stopped_by(Signal::SIGINT, &["scenario", "black-hole"]);
 }

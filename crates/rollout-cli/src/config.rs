@@ -20,7 +20,11 @@ pub(crate) fn worker(path: &Path) -> Result<WorkerConfig, CliError> {
     parse(path, WorkerConfig::parse)
 }
 
-fn parse<T>(path: &Path, with: impl Fn(&str) -> Result<T, ConfigError>) -> Result<T, CliError> {
+/// Reads any file that is configuration.
+pub(crate) fn parse<T>(
+    path: &Path,
+    with: impl Fn(&str) -> Result<T, ConfigError>,
+) -> Result<T, CliError> {
     let text = read(path)?;
     with(&text).map_err(process::invalid(path))
 }

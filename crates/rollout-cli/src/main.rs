@@ -6,6 +6,8 @@ mod cert;
 mod config;
 mod coordinator;
 mod error;
+#[cfg(feature = "faults")]
+mod faults;
 mod logging;
 mod plugin;
 mod process;
@@ -40,6 +42,8 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<(), CliError> {
+    #[cfg(feature = "faults")]
+    faults::install()?;
     match command {
         Command::Coordinator(CoordinatorCommand::Run(args)) => coordinator::run(&args),
         Command::Worker(WorkerCommand::Run(args)) => worker::run(&args),

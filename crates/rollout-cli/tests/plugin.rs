@@ -331,7 +331,7 @@ fn a_bench_has_a_baseline_beside_each_figure_of_a_sidecar() {
     let report: Value = serde_json::from_slice(&output).unwrap();
     let rows = report["rows"].as_array().unwrap();
     let named = |row: &Value| (row["what"].as_str().unwrap().to_owned(), row["in_flight"].clone());
-    let named: Vec<_> = rows.iter().map(named).collect();
+    let found: Vec<_> = rows.iter().map(named).collect();
     let want = [
         ("plugin", 1),
         ("raw socket", 1),
@@ -342,9 +342,17 @@ fn a_bench_has_a_baseline_beside_each_figure_of_a_sidecar() {
         ("batches", 64),
         ("batches", 4096),
     ];
-    assert_eq!(named, want.map(|(what, n)| (what.to_owned(), Value::from(n))));
+    let want = want.map(|(what, n)| (what.to_owned(), Value::from(n)));
+    assert_eq!(found, want);
     assert!(rows.iter().all(|row| row["calls_per_s"].as_f64().unwrap() > 0.0), "{report:#}");
     assert!(rows.iter().all(|row| row["p50_us"].as_f64() <= row["p99_us"].as_f64()));
+    // Neither this many bytes at a time through a raw socket, nor batches of them.
+    let large = [&bench[..], &["--payload-size", "1048576"]].concat();
+    let output = rollout(dir.path(), &large).success().get_output().stdout.clone();
+    let report: Value = serde_json::from_slice(&output).unwrap();
+    assert_eq!(report["payload_bytes"], 1 << 20);
+    let found: Vec<_> = report["rows"].as_array().unwrap().iter().map(named).collect();
+    assert_eq!(found, want[..3]);
     rollout(dir.path(), &["plugin", "bench", "plugin.toml", "--method", "jump"])
         .code(64)
         .stderr(contains("no such method"));

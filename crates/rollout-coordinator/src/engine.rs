@@ -6,15 +6,15 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rollout_core::config::HeartbeatEvents;
 use rollout_core::duration::as_ms;
 use rollout_core::event::{
-    Body, CoordinatorStalled, Emit, WorkerDeregistered, WorkerDraining, WorkerFailed,
-    WorkerHeartbeat, WorkerReady, WorkerRecovered, WorkerRegistered, WorkerRejected, WorkerResumed,
-    WorkerSuspected,
+    Body, ClockSkewExceeded, CoordinatorStalled, Emit, WorkerDeregistered, WorkerDraining,
+    WorkerFailed, WorkerHeartbeat, WorkerReady, WorkerRecovered, WorkerRegistered, WorkerRejected,
+    WorkerResumed, WorkerSuspected,
 };
 use rollout_core::{Clock, Mono, RunId, WorkerId};
 use rollout_storage::StorageError;
@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ledger::{BeatRecord, Durable, Ledger, Standing, WorkerRecord};
 use crate::liveness::{Effect, Liveness, Registration, Stale, Suspicion};
 use crate::mailbox::{Candidate, Message, SessionId};
+use crate::skew::Skews;
 use crate::watchdog::{self, Watchdog};
 use crate::work::board::Board;
 use crate::work::ledger::words::Standing as WorkStanding;
@@ -47,7 +48,12 @@ pub(crate) struct Engine {
     pub(crate) run_id: RunId,
     pub(crate) term: u64,
     pub(crate) liveness: Liveness,
+    pub(crate) watchdog: Watchdog,
     pub(crate) ledger: Ledger,
+    /// Why the ledger writes no more. It does not go through the inbox: the engine itself is told
+    /// when it submits to a broken ledger, and must not wait for itself.
+    pub(crate) broken: Arc<OnceLock<Arc<StorageError>>>,
+    pub(crate) skews: Skews,
     pub(crate) heartbeats: HeartbeatEvents,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) emit: Arc<dyn Emit>,
@@ -69,13 +75,13 @@ impl Engine {
     }
 
     async fn serve(&mut self) -> Result<(), Arc<StorageError>> {
-        let mut watchdog = Watchdog::new(self.clock.now());
         let longest = watchdog::TICK.min(self.liveness.scan_tick());
         let mut messages = Vec::with_capacity(BATCH);
         loop {
             let now = self.clock.now();
-            if let Some(stall) = watchdog.observe(now) {
-                self.stalled(now, stall);
+            self.watch(now);
+            if let Some(error) = self.broken.get() {
+                return Err(Arc::clone(error));
             }
             for message in messages.drain(..) {
                 match message {
@@ -83,14 +89,18 @@ impl Engine {
                         self.say_goodbye();
                         return Ok(());
                     }
-                    Message::Broken(error) => return Err(error),
                     other => self.handle(now, other),
                 }
             }
-            self.expire(now);
+            let stalled = self.watchdog.is_stalled();
+            #[cfg(feature = "faults")]
+            let stalled = stalled && !rollout_core::faults::stall_credit_is_off();
+            if !stalled {
+                self.expire(now);
+            }
             self.sync_beats();
-            let nap =
-                self.liveness.next_wake().map_or(longest, |wake| wake.since(now).min(longest));
+            let wake = self.liveness.next_wake().filter(|_| !stalled);
+            let nap = wake.map_or(longest, |wake| wake.since(now).min(longest));
             tokio::select! {
                 biased;
                 received = self.inbox.recv_many(&mut messages, BATCH) => if received == 0 {
@@ -101,11 +111,17 @@ impl Engine {
         }
     }
 
-    /// The coordinator itself was stopped. One more tick is credited, so that what waits in the
-    /// sockets is read before anything expires.
-    fn stalled(&mut self, now: Mono, stall: Duration) {
-        self.liveness.credit(stall + watchdog::TICK);
-        self.emit.emit(now, None, CoordinatorStalled { ms: as_ms(stall) }.into());
+    /// Looks whether the coordinator itself was stopped or starved: the time is credited, and
+    /// nothing expires before what waited in the sockets has been read.
+    fn watch(&mut self, now: Mono) {
+        let stall = self.watchdog.look(now);
+        #[cfg(feature = "faults")]
+        let stall =
+            if rollout_core::faults::stall_credit_is_off() { Duration::ZERO } else { stall };
+        self.liveness.credit(stall);
+        if let Some(stall) = self.watchdog.report() {
+            self.emit.emit(now, None, CoordinatorStalled { ms: as_ms(stall) }.into());
+        }
     }
 
     fn handle(&mut self, now: Mono, message: Message) {
@@ -114,8 +130,8 @@ impl Engine {
                 // A session that has gone meanwhile is seen as lost by its own task.
                 let _ = reply.send(self.register(now, *candidate));
             }
-            Message::Beat { worker, epoch, session, beat } => {
-                self.beat(now, worker, epoch, session, beat);
+            Message::Beat { worker, epoch, session, beat, unix_ms } => {
+                self.beat(now, worker, epoch, session, beat, unix_ms);
             }
             Message::Draining { worker, epoch } => {
                 if self.liveness.draining(worker, epoch) {
@@ -125,26 +141,35 @@ impl Engine {
             }
             Message::Deregister { worker, epoch } => self.deregister(now, worker, epoch),
             Message::Lost { worker, epoch, session } => self.lost(now, worker, epoch, session),
-            Message::Recorded { worker, session, answer } => self.answer(worker, session, answer),
+            Message::Recorded { worker, epoch, session, answer } => {
+                self.liveness.answered(now, worker, epoch);
+                self.answer(worker, session, answer);
+            }
             Message::Durable(beats) => self.durable(&beats),
-            Message::Stop | Message::Broken(_) => {}
+            Message::Pulse { sent } => self.watchdog.pulse(now, sent),
+            Message::Stop => {}
         }
     }
 
     /// The epoch under which the session's messages count, or nothing if it was refused; the
     /// answer itself goes down the session, after the fsync where there is one.
     fn register(&mut self, now: Mono, candidate: Candidate) -> Option<u64> {
-        let Candidate { worker, incarnation, epoch: known, .. } = candidate;
+        let Candidate { worker, incarnation, epoch: known, unix_ms, .. } = candidate;
         let (run_id, term) = (self.run_id, self.term);
+        #[cfg(feature = "faults")]
+        if let Some(epoch) = known.filter(|_| rollout_core::faults::epoch_check_is_off()) {
+            self.liveness.revive(worker, epoch, Some(incarnation));
+        }
         match self.liveness.register(now, worker, incarnation, known) {
             Registration::New { epoch } => {
                 self.board.registered(worker, epoch, incarnation);
                 let (version, plugins) = (candidate.version.clone(), candidate.plugins.clone());
                 let body = WorkerRegistered { epoch, incarnation, version, plugins };
                 self.emit.emit(now, Some(worker), body.into());
-                let answer = Down::Registered { run_id, epoch, term, resumed: false };
+                let answer = Down::Registered { run_id, epoch, term, resumed: false, waited_ms: 0 };
                 let session = candidate.session;
                 self.connect(candidate, epoch);
+                self.skew(now, worker, epoch, unix_ms);
                 self.record(worker, epoch, Standing::Live, Some((session, answer)));
                 Some(epoch)
             }
@@ -152,8 +177,13 @@ impl Engine {
                 self.emit.emit(now, Some(worker), WorkerResumed { epoch }.into());
                 let session = candidate.session;
                 self.connect(candidate, epoch);
-                let answer = Down::Registered { run_id, epoch, term, resumed: true };
-                self.answer(worker, session, answer);
+                self.skew(now, worker, epoch, unix_ms);
+                let answer = Down::Registered { run_id, epoch, term, resumed: true, waited_ms: 0 };
+                match known {
+                    Some(_) => self.answer(worker, session, answer),
+                    // It never heard that it is registered: perhaps that is not on disk yet.
+                    None => self.record(worker, epoch, Standing::Live, Some((session, answer))),
+                }
                 Some(epoch)
             }
             Registration::Failed => {
@@ -198,15 +228,18 @@ impl Engine {
         answer: Option<(SessionId, Down)>,
     ) {
         let Some(incarnation) = self.liveness.incarnation(worker) else { return };
-        let outbox = self.outbox.clone();
+        let (outbox, broken) = (self.outbox.clone(), Arc::clone(&self.broken));
+        let (clock, asked) = (Arc::clone(&self.clock), self.clock.now());
         let record = WorkerRecord { epoch, incarnation, standing };
-        self.ledger.record(worker, record, move |outcome| {
-            let message = match (outcome, answer) {
-                (Err(error), _) => Message::Broken(error),
-                (Ok(()), Some((session, answer))) => Message::Recorded { worker, session, answer },
-                (Ok(()), None) => return,
-            };
-            send_from_writer(&outbox, message);
+        self.ledger.record(worker, record, move |outcome| match (outcome, answer) {
+            (Err(error), _) => say_broken(&broken, error),
+            (Ok(()), Some((session, mut answer))) => {
+                if let Down::Registered { waited_ms, .. } = &mut answer {
+                    *waited_ms = whole_ms(clock.now().since(asked));
+                }
+                send_from_writer(&outbox, Message::Recorded { worker, epoch, session, answer });
+            }
+            (Ok(()), None) => {}
         });
     }
 
@@ -218,7 +251,17 @@ impl Engine {
         }
     }
 
-    fn beat(&mut self, now: Mono, worker: WorkerId, epoch: u64, session: SessionId, beat: u64) {
+    fn beat(
+        &mut self,
+        now: Mono,
+        worker: WorkerId,
+        epoch: u64,
+        session: SessionId,
+        beat: u64,
+        unix_ms: Option<u64>,
+    ) {
+        #[cfg(feature = "faults")]
+        let session = self.believed(worker, epoch, session);
         let Some(connected) = self.sessions.get_mut(&worker).filter(|c| c.session == session)
         else {
             return;
@@ -238,7 +281,7 @@ impl Engine {
         };
         self.board.beat(worker, now);
         let _ = connected.down.try_send(Down::Ack { beat, durable: connected.durable });
-        self.ledger.beat(worker, BeatRecord::new(epoch, beat, self.clock.wall()));
+        self.ledger.beat(worker, BeatRecord { epoch, beat, unix_ms: self.clock.unix_ms() });
         let wanted = match self.heartbeats {
             HeartbeatEvents::All => true,
             HeartbeatEvents::First => effect == Some(Effect::Ready),
@@ -250,6 +293,27 @@ impl Engine {
         if let Some(effect) = effect {
             self.carry_out(now, worker, epoch, effect);
         }
+        self.skew(now, worker, epoch, unix_ms);
+    }
+
+    /// Compares the worker's wall clock with this one, for people.
+    fn skew(&mut self, now: Mono, worker: WorkerId, epoch: u64, unix_ms: Option<u64>) {
+        let Some(theirs) = unix_ms else { return };
+        let ours = self.clock.unix_ms();
+        if let Some(skew_ms) = self.skews.sample(now, worker, epoch, theirs, ours) {
+            self.emit.emit(now, Some(worker), ClockSkewExceeded { epoch, skew_ms }.into());
+        }
+    }
+
+    /// The session that is taken to have sent a beat: without the epoch check, any will do, and
+    /// whatever has become of its epoch is undone.
+    #[cfg(feature = "faults")]
+    fn believed(&mut self, worker: WorkerId, epoch: u64, session: SessionId) -> SessionId {
+        if !rollout_core::faults::epoch_check_is_off() {
+            return session;
+        }
+        self.liveness.revive(worker, epoch, None);
+        self.sessions.get(&worker).map_or(session, |current| current.session)
     }
 
     fn deregister(&mut self, now: Mono, worker: WorkerId, epoch: u64) {
@@ -257,6 +321,7 @@ impl Engine {
             return;
         }
         self.board.stands(worker, epoch, WorkStanding::Left);
+        self.skews.forget(worker);
         self.emit.emit(now, Some(worker), WorkerDeregistered { epoch }.into());
         let answer = self.sessions.get(&worker).map(|c| (c.session, Down::Deregistered));
         self.record(worker, epoch, Standing::Deregistered, answer);
@@ -267,6 +332,10 @@ impl Engine {
             return;
         }
         self.sessions.remove(&worker);
+        if self.watchdog.is_stalled() {
+            // It gave up a coordinator that did not answer. If it is dead, it misses beats.
+            return;
+        }
         if let Some(effect) = self.liveness.disconnected(worker, epoch) {
             self.carry_out(now, worker, epoch, effect);
         }
@@ -296,10 +365,10 @@ impl Engine {
             .into(),
             Effect::Forgotten => {
                 self.board.forgotten(worker, epoch);
-                let outbox = self.outbox.clone();
+                let broken = Arc::clone(&self.broken);
                 return self.ledger.forget(worker, move |outcome| {
                     if let Err(error) = outcome {
-                        send_from_writer(&outbox, Message::Broken(error));
+                        say_broken(&broken, error);
                     }
                 });
             }
@@ -307,7 +376,12 @@ impl Engine {
         self.emit.emit(now, Some(worker), body);
         self.board.heard(worker, epoch, effect);
         if let Effect::Failed { .. } = effect {
+            self.skews.forget(worker);
             self.record(worker, epoch, Standing::Failed, None);
+            #[cfg(feature = "faults")]
+            if rollout_core::faults::epoch_check_is_off() {
+                return;
+            }
             if let Some(connected) = self.sessions.remove(&worker) {
                 let _ = connected.down.try_send(Down::Fenced { reason: FenceReason::Failed });
                 connected.end.cancel();
@@ -316,13 +390,10 @@ impl Engine {
     }
 
     fn sync_beats(&mut self) {
-        let outbox = self.outbox.clone();
-        self.ledger.sync_beats(move |outcome| {
-            let message = match outcome {
-                Ok(beats) => Message::Durable(beats),
-                Err(error) => Message::Broken(error),
-            };
-            send_from_writer(&outbox, message);
+        let (outbox, broken) = (self.outbox.clone(), Arc::clone(&self.broken));
+        self.ledger.sync_beats(move |outcome| match outcome {
+            Ok(beats) => send_from_writer(&outbox, Message::Durable(beats)),
+            Err(error) => say_broken(&broken, error),
         });
     }
 
@@ -357,6 +428,16 @@ const fn word(why: Suspicion) -> &'static str {
 fn refuse(candidate: &Candidate, answer: Down) -> Option<u64> {
     let _ = candidate.down.try_send(answer);
     None
+}
+
+/// The ledger is broken; the first reason is the one.
+fn say_broken(broken: &OnceLock<Arc<StorageError>>, error: Arc<StorageError>) {
+    // The engine looks at every turn, and so within a tick.
+    let _ = broken.set(error);
+}
+
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// From the ledger's writer, which may wait for the engine; an engine that has ended needs no

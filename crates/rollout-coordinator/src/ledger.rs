@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rollout_core::{Incarnation, RunId, WorkerId};
 use rollout_storage::{Priority, StorageError, Store, Table};
@@ -49,13 +48,6 @@ pub(crate) struct BeatRecord {
     pub(crate) beat: u64,
     /// The coordinator's wall clock, for people.
     pub(crate) unix_ms: u64,
-}
-
-impl BeatRecord {
-    pub(crate) fn new(epoch: u64, beat: u64, wall: SystemTime) -> Self {
-        let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { epoch, beat, unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
-    }
 }
 
 /// The database, and the beats that wait for the next commit.

@@ -11,28 +11,33 @@ mod ledger;
 pub mod liveness;
 mod mailbox;
 mod sessions;
-mod watchdog;
+mod skew;
+pub mod watchdog;
 pub mod work;
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use rollout_core::event::{CoordinatorStarted, CoordinatorStopping, Emit};
-use rollout_core::{Clock, CoordinatorConfig, Mono, RunId};
+use rollout_core::{Clock, CoordinatorConfig, Mono, RunId, WorkerId};
 use rollout_storage::{StorageError, Store};
 use rollout_transport::{Server, Tls, TransportError};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::sleep;
 
 use crate::engine::Engine;
-use crate::ledger::{Ledger, Standing};
+use crate::ledger::{Ledger, Standing, WorkerRecord};
 use crate::liveness::{Liveness, State};
 use crate::mailbox::Message;
 use crate::sessions::Sessions;
+use crate::skew::Skews;
+use crate::watchdog::Watchdog;
 pub use crate::work::{Hello, Work, WorkError, WorkSink};
 use crate::work::{Outside, WorkThread};
 
@@ -97,6 +102,8 @@ impl Port {
 /// A running coordinator. Dropping it ends it without a word to the workers.
 pub struct Coordinator {
     server: Server,
+    /// Shows the engine that connections are being served.
+    pulse: JoinSet<()>,
     engine: mpsc::Sender<Message>,
     ended: oneshot::Receiver<Result<(), Arc<StorageError>>>,
     thread: thread::JoinHandle<()>,
@@ -140,13 +147,13 @@ impl Coordinator {
             emit: Arc::clone(&emit),
             next: AtomicU64::new(1),
         };
-        let now = clock.now();
-        let liveness = restore(config, &ledger, now).map_err(CoordinatorError::Ledger)?;
-        let known_workers = liveness.live() as u64;
-        let registry = ledger.workers().map_err(|e| CoordinatorError::Ledger(Arc::new(e)))?;
+        let known = ledger.workers().map_err(|error| CoordinatorError::Ledger(Arc::new(error)))?;
         let outside = Outside { clock: Arc::clone(&clock), emit: Arc::clone(&emit) };
-        let work = WorkThread::start(store, meta.term, &registry, outside)?;
+        let work = WorkThread::start(store, meta.term, &known, outside)?;
         let server = Server::start(port.0, tls, config.limits, Arc::new(sessions))?;
+        let now = clock.now();
+        let liveness = restore(config, &known, now);
+        let known_workers = liveness.live() as u64;
         let started = CoordinatorStarted {
             term: meta.term,
             listen_addr: server.local_addr().to_string(),
@@ -158,7 +165,10 @@ impl Coordinator {
             run_id: meta.run_id,
             term: meta.term,
             liveness,
+            watchdog: Watchdog::new(now),
             ledger,
+            broken: Arc::new(OnceLock::new()),
+            skews: Skews::new(&config.timing),
             heartbeats: config.events.worker_heartbeat,
             clock: Arc::clone(&clock),
             emit: Arc::clone(&emit),
@@ -168,7 +178,9 @@ impl Coordinator {
             board: work.board(),
         };
         let (thread, ended) = spawn(runner)?;
-        Ok(Self { server, engine, ended, thread, work, run_id: meta.run_id, clock, emit })
+        let mut pulse = JoinSet::new();
+        pulse.spawn(send_pulses(engine.clone(), Arc::clone(&clock)));
+        Ok(Self { server, pulse, engine, ended, thread, work, run_id: meta.run_id, clock, emit })
     }
 
     /// The address it listens on.
@@ -205,13 +217,14 @@ impl Coordinator {
     ///
     /// # Errors
     /// When what was submitted cannot be written any more.
-    pub async fn stop(self, signal: &str) -> Result<(), CoordinatorError> {
+    pub async fn stop(mut self, signal: &str) -> Result<(), CoordinatorError> {
         let stopping = CoordinatorStopping { signal: signal.to_owned() };
         self.emit.emit(self.clock.now(), None, stopping.into());
         // Work first: what it has taken in is on disk before the store is closed.
         let work = self.work.stop().await;
         // An engine that has ended already says so through `ended`.
         let _ = self.engine.send(Message::Stop).await;
+        self.pulse.shutdown().await;
         drop(self.engine);
         self.server.close(GRACE).await;
         let outcome = self.ended.await;
@@ -225,21 +238,31 @@ impl Coordinator {
 }
 
 /// Liveness as the registry has it; everybody live gets a full deadline from now.
-fn restore(
-    config: &CoordinatorConfig,
-    ledger: &Ledger,
-    now: Mono,
-) -> Result<Liveness, Arc<StorageError>> {
-    let mut liveness = Liveness::new(config.timing, config.limits.max_workers, now);
-    for (id, record) in ledger.workers().map_err(Arc::new)? {
+fn restore(config: &CoordinatorConfig, known: &[(WorkerId, WorkerRecord)], now: Mono) -> Liveness {
+    let mut liveness = Liveness::new(config.timing, config.limits.max_workers);
+    for (id, record) in known {
         let state = match record.standing {
             Standing::Live => State::Ready,
             Standing::Failed => State::Failed,
             Standing::Deregistered => State::Deregistered,
         };
-        liveness.restore(now, id, record.epoch, record.incarnation, state);
+        liveness.restore(now, *id, record.epoch, record.incarnation, state);
     }
-    Ok(liveness)
+    liveness
+}
+
+/// Sends pulses by the way that beats take, until the engine has ended.
+async fn send_pulses(engine: mpsc::Sender<Message>, clock: Arc<dyn Clock>) {
+    loop {
+        // Everything that is ready goes first: connections, their streams, their sessions.
+        for _ in 0..3 {
+            yield_now().await;
+        }
+        if engine.send(Message::Pulse { sent: clock.now() }).await.is_err() {
+            return;
+        }
+        sleep(watchdog::TICK).await;
+    }
 }
 
 type Ended = oneshot::Receiver<Result<(), Arc<StorageError>>>;

@@ -1,123 +1,54 @@
 //! Liveness: who is alive, who is suspected, who has failed.
 //!
 //! A pure state machine, `(now, input) -> effects` and [`next_wake`](Liveness::next_wake): no
-//! clock, no I/O. Each worker has one live entry in a heap ordered by the instant at which it next
+//! clock, no I/O. Each worker has one valid entry among the wakes, for the instant at which it next
 //! has to be looked at. A beat only moves the worker's own record; the entry is re-armed when it
-//! comes up (lazily), so a beat costs no heap operation.
+//! comes up (lazily), so a beat costs one look-up.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+mod fold;
+mod wakes;
+mod words;
+
+use std::collections::HashMap;
 use std::time::Duration;
 
 use rollout_core::{Incarnation, Mono, TimeBudget, WorkerId};
 
+pub use words::{Effect, Registration, Stale, State, Suspicion};
+
+use fold::Fold;
+use wakes::Wakes;
+
 /// How long a worker that failed or left is remembered.
 pub const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Where a worker stands.
+/// What this coordinator has heard of a worker's epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// It has registered and not yet beaten.
-    Registered,
-    /// It beats.
-    Ready,
-    /// Its connection is lost or it missed beats; it is given no more work.
-    Suspected,
-    /// It was asked to end.
-    Draining,
-    /// Its deadline passed.
-    Failed,
-    /// It left in good order.
-    Deregistered,
-}
-
-impl State {
-    /// Whether a deadline runs.
-    #[must_use]
-    pub const fn is_live(self) -> bool {
-        !matches!(self, Self::Failed | Self::Deregistered)
-    }
-}
-
-/// Why a worker is suspected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Suspicion {
-    /// Its connection ended.
-    ConnectionLost,
-    /// [`MISSED_BEATS_TO_SUSPECT`](rollout_core::budget::MISSED_BEATS_TO_SUSPECT) in a row.
-    MissedBeats,
-}
-
-/// What the passing of time, or a beat, has brought about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// The first beat of an epoch.
-    Ready,
-    /// It is given no more work.
-    Suspected(Suspicion),
-    /// A suspected worker beats again.
-    Recovered {
-        /// Time since its last accepted beat.
-        gap: Duration,
-    },
-    /// Its deadline has passed.
-    Failed {
-        /// Time since its next beat was due.
-        overdue: Duration,
-        /// Time since the credited deadline.
-        overshoot: Duration,
-        /// Time added to the deadline for stalls of the coordinator.
-        credited: Duration,
-    },
-    /// It failed or left so long ago that it is forgotten.
-    Forgotten,
-}
-
-/// Why a beat counts for nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stale {
-    /// The worker has been declared failed, or is not known.
-    Failed,
-    /// It has left; the beat was on its way.
-    Left,
-    /// A newer process has its id.
-    Superseded,
-}
-
-/// How a registration ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Registration {
-    /// A new process: a new epoch, older leases are stale.
-    New {
-        /// The new epoch.
-        epoch: u64,
-    },
-    /// The same process is back: its epoch and leases stay.
-    Resumed {
-        /// The epoch it keeps.
-        epoch: u64,
-    },
-    /// It has been declared failed meanwhile and has to register anew.
-    Failed,
-    /// A newer process has its id.
-    Superseded,
-    /// The fleet is full.
-    Full,
+enum Contact {
+    /// Its registration is not on disk and so not answered: it does not beat yet, and no deadline
+    /// runs.
+    Unanswered,
+    /// Its registration is answered, and its first beat awaited.
+    Answered,
+    /// It is known from before the coordinator's start, which cut its connection.
+    Restored,
+    /// It has beaten.
+    Heard,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Worker {
-    epoch: u64,
     incarnation: Incarnation,
-    state: State,
-    /// Whether this epoch has beaten yet.
-    beaten: bool,
-    /// The last accepted beat, or registration; the end, for one that failed or left.
+    epoch: u64,
+    /// The last accepted beat, or the answer to the registration, or the coordinator's start; the
+    /// end, for one that failed or left.
     beat: Mono,
-    /// The total credit when `beat` was accepted: what came later is added to the deadline.
-    credit: Duration,
-    /// The instant of its one valid heap entry.
+    /// The total credit at `beat`, in nanoseconds: what came later is added to the deadline.
+    credit: u64,
+    /// The instant of its one valid wake.
     wake: Mono,
+    state: State,
+    contact: Contact,
 }
 
 /// The state machine.
@@ -125,33 +56,24 @@ struct Worker {
 pub struct Liveness {
     budget: TimeBudget,
     capacity: usize,
-    workers: HashMap<WorkerId, Worker>,
-    wakes: BinaryHeap<Reverse<(Mono, WorkerId)>>,
+    workers: HashMap<WorkerId, Worker, Fold>,
+    wakes: Wakes,
     live: usize,
-    /// All the stalls of this coordinator so far.
-    credit: Duration,
-    /// Until then a missing connection says nothing: the coordinator's own start cut them all.
-    no_suspicion_before: Mono,
+    /// All the stalls of this coordinator so far, in nanoseconds.
+    credit: u64,
 }
 
 impl Liveness {
-    /// A fleet of at most `capacity` live workers, empty, of a coordinator that listens since
-    /// `now`.
+    /// A fleet of at most `capacity` live workers, empty.
     #[must_use]
-    pub fn new(budget: TimeBudget, capacity: usize, now: Mono) -> Self {
-        Self {
-            budget,
-            capacity,
-            workers: HashMap::new(),
-            wakes: BinaryHeap::new(),
-            live: 0,
-            credit: Duration::ZERO,
-            no_suspicion_before: now + budget.worker_self_fence_timeout,
-        }
+    pub fn new(budget: TimeBudget, capacity: usize) -> Self {
+        let (workers, wakes) = (HashMap::default(), Wakes::default());
+        Self { budget, capacity, workers, wakes, live: 0, credit: 0 }
     }
 
-    /// Takes over a worker from before the coordinator's restart; a live one has a full deadline
-    /// from `now`.
+    /// Takes over a worker from before the coordinator's restart. A live one has a full deadline
+    /// from `now`, when the coordinator listens, and is not suspected for its silence until the
+    /// fence time has passed: the coordinator's own death cut its connection.
     pub fn restore(
         &mut self,
         now: Mono,
@@ -161,10 +83,12 @@ impl Liveness {
         state: State,
     ) {
         self.live += usize::from(state.is_live());
-        self.put(now, id, epoch, incarnation, state);
+        self.put(now, id, epoch, incarnation, (state, Contact::Restored));
     }
 
-    /// A process asks to be (`known_epoch` is none) or to stay (its epoch) a worker.
+    /// A process asks to be a worker, or to stay one: then it names its epoch, unless it never
+    /// heard the answer that gave it one. The deadline of a new one runs from
+    /// [`answered`](Self::answered).
     pub fn register(
         &mut self,
         now: Mono,
@@ -173,11 +97,12 @@ impl Liveness {
         known_epoch: Option<u64>,
     ) -> Registration {
         let before = self.workers.get(&id).copied();
-        if let (Some(worker), Some(_)) = (before, known_epoch) {
-            match (worker.incarnation == incarnation, worker.state) {
-                (false, _) => return Registration::Superseded,
-                (true, State::Failed | State::Deregistered) => return Registration::Failed,
-                (true, _) => return Registration::Resumed { epoch: worker.epoch },
+        if let Some(worker) = before {
+            match (worker.incarnation == incarnation, worker.state.is_live()) {
+                (true, true) => return Registration::Resumed { epoch: worker.epoch },
+                (true, false) => return Registration::Failed,
+                (false, _) if known_epoch.is_some() => return Registration::Superseded,
+                (false, _) => {}
             }
         }
         let was_live = before.is_some_and(|w| w.state.is_live());
@@ -186,16 +111,34 @@ impl Liveness {
         }
         self.live += usize::from(!was_live);
         let epoch = before.map_or(0, |w| w.epoch).max(known_epoch.unwrap_or(0)) + 1;
-        self.put(now, id, epoch, incarnation, State::Registered);
+        self.put(now, id, epoch, incarnation, (State::Registered, Contact::Unanswered));
         Registration::New { epoch }
     }
 
-    fn put(&mut self, now: Mono, id: WorkerId, epoch: u64, incarnation: Incarnation, state: State) {
-        let (beaten, credit) = (state == State::Ready, self.credit);
-        let mut worker = Worker { epoch, incarnation, state, beaten, beat: now, credit, wake: now };
+    fn put(
+        &mut self,
+        now: Mono,
+        id: WorkerId,
+        epoch: u64,
+        incarnation: Incarnation,
+        (state, contact): (State, Contact),
+    ) {
+        let (beat, wake, credit) = (now, now, self.credit);
+        let mut worker = Worker { incarnation, epoch, beat, credit, wake, state, contact };
         worker.wake = self.wanted(&worker);
-        self.wakes.push(Reverse((worker.wake, id)));
+        self.wakes.push(worker.wake, id);
         self.workers.insert(id, worker);
+    }
+
+    /// The registration of the worker's `epoch` is on disk and answered: from now on its deadline
+    /// runs.
+    pub fn answered(&mut self, now: Mono, id: WorkerId, epoch: u64) {
+        let credit = self.credit;
+        if let Some(worker) = self.of_epoch(id, epoch)
+            && worker.contact == Contact::Unanswered
+        {
+            (worker.contact, worker.beat, worker.credit) = (Contact::Answered, now, credit);
+        }
     }
 
     /// Accepts a beat of the worker's `epoch`.
@@ -211,21 +154,36 @@ impl Liveness {
             State::Deregistered => return Err(Stale::Left),
             _ => {}
         }
+        let first = matches!(worker.contact, Contact::Unanswered | Contact::Answered);
         let effect = match worker.state {
-            State::Registered | State::Suspected if !worker.beaten => Some(Effect::Ready),
+            State::Registered | State::Suspected if first => Some(Effect::Ready),
             State::Suspected => Some(Effect::Recovered { gap: now.since(worker.beat) }),
             _ => None,
         };
         if effect.is_some() {
             worker.state = State::Ready;
         }
-        worker.beaten = true;
-        worker.beat = now;
-        worker.credit = credit;
-        if effect.is_some() {
+        // A beat puts everything off, but what ends a suspicion or a grace lets the next begin.
+        let sooner = effect.is_some() || worker.contact == Contact::Restored;
+        (worker.contact, worker.beat, worker.credit) = (Contact::Heard, now, credit);
+        if sooner {
             self.rearm(id);
         }
         Ok(effect)
+    }
+
+    /// Undoes whatever has become of the worker's `epoch`: what a coordinator would do that does not
+    /// check epochs and incarnations.
+    #[cfg(feature = "faults")]
+    pub fn revive(&mut self, id: WorkerId, epoch: u64, incarnation: Option<Incarnation>) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.epoch = epoch;
+        worker.incarnation = incarnation.unwrap_or(worker.incarnation);
+        if !worker.state.is_live() {
+            worker.state = State::Ready;
+            self.live += 1;
+        }
+        self.rearm(id);
     }
 
     /// The worker, if a deadline runs for this very epoch.
@@ -265,29 +223,30 @@ impl Liveness {
 
     /// The coordinator itself was stopped for `stall`: that is nobody's fault.
     pub fn credit(&mut self, stall: Duration) {
-        self.credit += stall;
+        self.credit += u64::try_from(stall.as_nanos()).unwrap_or(u64::MAX);
     }
 
     /// The next instant at which [`expire`](Self::expire) may have something to do.
     #[must_use]
     pub fn next_wake(&self) -> Option<Mono> {
-        self.wakes.peek().map(|Reverse((wake, _))| *wake)
+        self.wakes.next()
     }
 
     /// Everything that the time until `now` has brought about, deadline by deadline.
     pub fn expire(&mut self, now: Mono, mut effect: impl FnMut(WorkerId, u64, Effect)) {
-        while let Some(&Reverse((wake, id))) = self.wakes.peek() {
-            if wake > now {
-                break;
+        loop {
+            while let Some((wake, id)) = self.wakes.pop(now) {
+                let due = self.workers.get(&id).copied().filter(|w| w.wake == wake);
+                let Some(worker) = due else { continue };
+                if let Some(happened) = self.look(now, id, &worker) {
+                    effect(id, worker.epoch, happened);
+                }
+                self.renew(id, |_| true);
             }
-            self.wakes.pop();
-            let Some(worker) = self.workers.get(&id).copied().filter(|w| w.wake == wake) else {
-                continue;
-            };
-            if let Some(happened) = self.look(now, id, &worker) {
-                effect(id, worker.epoch, happened);
+            let Some(opened) = self.wakes.open(now) else { return };
+            for &id in &opened.ids {
+                self.renew(id, |wake| opened.contains(wake));
             }
-            self.rearm_after_pop(id);
         }
     }
 
@@ -318,7 +277,11 @@ impl Liveness {
             self.workers.remove(&id);
             return Some(Effect::Forgotten);
         }
-        let credited = self.credit.saturating_sub(worker.credit);
+        if worker.contact == Contact::Unanswered {
+            self.put_off(now, id);
+            return None;
+        }
+        let credited = self.credited(worker);
         let deadline = self.budget.deadline(worker.beat) + credited;
         let (state, beat, effect) = if now > deadline {
             let overdue = now.since(self.budget.due(worker.beat));
@@ -341,16 +304,32 @@ impl Liveness {
         Some(effect)
     }
 
+    /// Begins the deadline anew, for as long as the worker is not answered.
+    fn put_off(&mut self, now: Mono, id: WorkerId) {
+        let credit = self.credit;
+        if let Some(worker) = self.workers.get_mut(&id) {
+            (worker.beat, worker.credit) = (now, credit);
+        }
+    }
+
+    const fn credited(&self, worker: &Worker) -> Duration {
+        Duration::from_nanos(self.credit.saturating_sub(worker.credit))
+    }
+
     fn suspicion(&self, worker: &Worker) -> Mono {
-        let credited = self.credit.saturating_sub(worker.credit);
-        (self.budget.suspicion(worker.beat) + credited).max(self.no_suspicion_before)
+        let silent = self.budget.suspicion(worker.beat);
+        let silent = match worker.contact {
+            Contact::Restored => silent.max(worker.beat + self.budget.worker_self_fence_timeout),
+            _ => silent,
+        };
+        silent + self.credited(worker)
     }
 
     /// When `worker` has to be looked at next. A worker has failed only *after* its deadline,
     /// hence the nanosecond.
     fn wanted(&self, worker: &Worker) -> Mono {
-        let credited = self.credit.saturating_sub(worker.credit);
-        let failure = self.budget.deadline(worker.beat) + credited + Duration::from_nanos(1);
+        let deadline = self.budget.deadline(worker.beat) + self.credited(worker);
+        let failure = deadline + Duration::from_nanos(1);
         match worker.state {
             State::Registered | State::Ready => self.suspicion(worker).min(failure),
             State::Suspected | State::Draining => failure,
@@ -358,20 +337,22 @@ impl Liveness {
         }
     }
 
-    /// Adds a heap entry if the worker has to be looked at before the one it has.
+    /// Adds a wake if the worker has to be looked at before the one it has.
     fn rearm(&mut self, id: WorkerId) {
         let Some(wanted) = self.workers.get(&id).map(|w| self.wanted(w)) else { return };
         if let Some(worker) = self.workers.get_mut(&id).filter(|w| wanted < w.wake) {
             worker.wake = wanted;
-            self.wakes.push(Reverse((wanted, id)));
+            self.wakes.push(wanted, id);
         }
     }
 
-    fn rearm_after_pop(&mut self, id: WorkerId) {
-        let Some(wanted) = self.workers.get(&id).map(|w| self.wanted(w)) else { return };
+    /// Replaces a wake that was taken out, if it was the worker's valid one.
+    fn renew(&mut self, id: WorkerId, valid: impl FnOnce(Mono) -> bool) {
+        let Some(worker) = self.workers.get(&id).filter(|w| valid(w.wake)) else { return };
+        let wanted = self.wanted(worker);
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.wake = wanted;
-            self.wakes.push(Reverse((wanted, id)));
+            self.wakes.push(wanted, id);
         }
     }
 }
@@ -379,3 +360,7 @@ impl Liveness {
 #[cfg(test)]
 #[path = "liveness_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "liveness_model.rs"]
+mod model;

@@ -1,10 +1,8 @@
 //! What reaches the engine: from sessions, from the ledger's writer, from the coordinator's owner.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use rollout_core::{Incarnation, WorkerId};
-use rollout_storage::StorageError;
+use rollout_core::{Incarnation, Mono, WorkerId};
 use rollout_transport::{Down, DownSink};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +22,7 @@ pub(crate) struct Candidate {
     pub(crate) epoch: Option<u64>,
     pub(crate) version: String,
     pub(crate) plugins: Vec<String>,
+    pub(crate) unix_ms: Option<u64>,
     pub(crate) peer: SocketAddr,
     pub(crate) session: SessionId,
     pub(crate) down: DownSink,
@@ -39,6 +38,8 @@ pub(crate) enum Message {
         epoch: u64,
         session: SessionId,
         beat: u64,
+        /// What the worker's wall clock shows, if it says so.
+        unix_ms: Option<u64>,
     },
     Draining {
         worker: WorkerId,
@@ -56,11 +57,15 @@ pub(crate) enum Message {
     /// A registration is on disk.
     Recorded {
         worker: WorkerId,
+        epoch: u64,
         session: SessionId,
         answer: Down,
     },
     Durable(Durable),
-    Broken(Arc<StorageError>),
+    /// The connections are being served.
+    Pulse {
+        sent: Mono,
+    },
     /// Verdicts end here; the ledger is closed before the answer.
     Stop,
 }

@@ -84,12 +84,23 @@ impl Sessions {
         identity: WorkerId,
     ) -> Result<Box<Candidate>, Rejection> {
         let protocol = |detail: String| Rejection::new(RejectReason::Protocol, detail);
-        let first = timeout(self.registration_timeout, session.up.next())
-            .await
-            .map_err(|_| protocol("no registration within the header time-out".into()))?
-            .map_err(|e| protocol(describe(&e)))?;
-        let Some(Up::Register { worker_id, incarnation, epoch, run_id, version, plugins, timing }) =
-            first
+        let late = |_| {
+            // No protocol error: perhaps it was this coordinator that did not run.
+            let detail = format!("no registration within {:?}", self.registration_timeout);
+            Rejection::new(RejectReason::Timeout, detail)
+        };
+        let first = timeout(self.registration_timeout, session.up.next()).await.map_err(late)?;
+        let first = first.map_err(|e| protocol(describe(&e)))?;
+        let Some(Up::Register {
+            worker_id,
+            incarnation,
+            epoch,
+            run_id,
+            version,
+            plugins,
+            timing,
+            unix_ms,
+        }) = first
         else {
             return Err(protocol("the first line is not a registration".into()));
         };
@@ -108,6 +119,7 @@ impl Sessions {
             epoch,
             version,
             plugins,
+            unix_ms,
             peer: session.peer,
             session: SessionId(self.next.fetch_add(1, Ordering::Relaxed)),
             down: session.down.clone(),
@@ -157,7 +169,9 @@ impl Sessions {
                 line = session.up.next() => line,
             };
             let message = match line {
-                Ok(Some(Up::Beat { beat })) => Message::Beat { worker, epoch, session: id, beat },
+                Ok(Some(Up::Beat { beat, unix_ms })) => {
+                    Message::Beat { worker, epoch, session: id, beat, unix_ms }
+                }
                 Ok(Some(Up::Draining)) => Message::Draining { worker, epoch },
                 Ok(Some(Up::Deregister)) => Message::Deregister { worker, epoch },
                 Ok(Some(Up::Register { .. })) => {

@@ -1,46 +1,100 @@
 //! The coordinator's watch over itself: when it was stopped or starved, that is nobody's fault.
+//!
+//! Pure. Two things show that it runs: the engine looks, and pulses, which a task among those that
+//! serve the connections sends every [`TICK`] by the way that beats take. When either is late, all
+//! the time since is a stall. It lasts until a pulse has come through that was sent since: then what
+//! waited in the sockets has been read. Until then nothing expires, and the time is credited.
 
 use std::time::Duration;
 
 use rollout_core::Mono;
 
-/// The longest the engine sleeps: how often it proves that it runs.
-pub(crate) const TICK: Duration = Duration::from_millis(50);
+/// The longest the engine sleeps, and the pause between two pulses: how often it proves that it
+/// runs.
+pub const TICK: Duration = Duration::from_millis(50);
 /// Lateness above which the time is credited.
-pub(crate) const TOLERATED: Duration = Duration::from_millis(250);
+pub const TOLERATED: Duration = Duration::from_millis(250);
+/// A stall that does not end is reported this often.
+const UNSAID: Duration = Duration::from_secs(1);
 
-/// Measures how late the engine wakes.
+/// Measures how late the engine and the pulses are.
 #[derive(Debug)]
-pub(crate) struct Watchdog {
-    seen: Mono,
+pub struct Watchdog {
+    looked: Mono,
+    pulsed: Mono,
+    stall: Option<Stall>,
+}
+
+#[derive(Debug)]
+struct Stall {
+    /// What is to be reported of it.
+    lasted: Duration,
+    /// When the engine ran again, for the last time.
+    resumed: Mono,
+    /// What of it was not reported when it is reported although it goes on.
+    unsaid: Duration,
+    /// Whether it is over: what waited in the sockets has been read.
+    drained: bool,
 }
 
 impl Watchdog {
-    pub(crate) const fn new(now: Mono) -> Self {
-        Self { seen: now }
+    /// The coordinator runs at `now`.
+    #[must_use]
+    pub const fn new(now: Mono) -> Self {
+        Self { looked: now, pulsed: now, stall: None }
     }
 
-    /// The engine runs at `now`; how long it was stalled, if it was. A stall is the whole lateness,
-    /// not only what exceeds the tolerance.
-    pub(crate) fn observe(&mut self, now: Mono) -> Option<Duration> {
-        let late = now.since(self.seen).saturating_sub(TICK);
-        self.seen = now;
-        (late > TOLERATED).then_some(late)
+    /// A pulse came through that was sent at `sent`.
+    pub fn pulse(&mut self, now: Mono, sent: Mono) {
+        self.pulsed = now;
+        if let Some(stall) = &mut self.stall {
+            stall.drained |= sent >= stall.resumed;
+        }
+    }
+
+    /// The engine looks at `now`; how much time is to be credited for a stall, nothing when there
+    /// is none. A stall is the whole pause, not only what exceeds the tolerance.
+    pub fn look(&mut self, now: Mono) -> Duration {
+        let seen = if self.is_stalled() { self.looked } else { self.looked.min(self.pulsed) };
+        let pause = now.since(seen);
+        self.looked = now;
+        let stopped = pause > TICK + TOLERATED;
+        let fresh = Stall { lasted: pause, resumed: now, unsaid: Duration::ZERO, drained: false };
+        match &mut self.stall {
+            None if !stopped => return Duration::ZERO,
+            None => self.stall = Some(fresh),
+            Some(stall) => {
+                stall.lasted += pause;
+                stall.unsaid += pause;
+                if stopped {
+                    (stall.resumed, stall.drained) = (now, false);
+                }
+            }
+        }
+        pause
+    }
+
+    /// How long a stall lasted that is over, or goes on for so long that it has to be said: all
+    /// that was credited, and none of it twice.
+    pub fn report(&mut self) -> Option<Duration> {
+        let stall = self.stall.as_mut()?;
+        if stall.drained {
+            self.pulsed = self.looked;
+            return self.stall.take().map(|stall| stall.lasted);
+        }
+        (stall.unsaid >= UNSAID).then(|| {
+            stall.unsaid = Duration::ZERO;
+            std::mem::take(&mut stall.lasted)
+        })
+    }
+
+    /// Whether a stall goes on, so that nothing may expire.
+    #[must_use]
+    pub const fn is_stalled(&self) -> bool {
+        self.stall.is_some()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_lateness_over_the_tolerance_is_a_stall_and_all_of_it_counts() {
-        let mut watchdog = Watchdog::new(Mono(0));
-        let mut now = Mono(0);
-        for (pause_ms, stall_ms) in [(0, None), (50, None), (300, None), (301, Some(251))] {
-            now += Duration::from_millis(pause_ms);
-            assert_eq!(watchdog.observe(now), stall_ms.map(Duration::from_millis), "{pause_ms}");
-        }
-        assert_eq!(watchdog.observe(now), None, "a stall is reported once");
-    }
-}
+#[path = "watchdog_tests.rs"]
+mod tests;

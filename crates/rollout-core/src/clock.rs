@@ -56,6 +56,11 @@ pub trait Clock: Send + Sync {
     fn boot(&self) -> Mono;
     /// Now, for people; nothing is decided on it.
     fn wall(&self) -> SystemTime;
+    /// [`wall`](Self::wall) in whole milliseconds since 1970; 0 before.
+    fn unix_ms(&self) -> u64 {
+        let since = self.wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// The operating system's clocks.
@@ -79,7 +84,10 @@ impl Clock for SystemClock {
 
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     fn wall(&self) -> SystemTime {
-        SystemTime::now()
+        let now = SystemTime::now();
+        #[cfg(any(test, feature = "faults"))]
+        let now = crate::faults::wall(now);
+        now
     }
 }
 

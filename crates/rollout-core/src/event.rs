@@ -155,7 +155,8 @@ topics! {
     }
     /// A peer was refused.
     WorkerRejected = "worker_rejected", Warn {
-        /// Why, as a word: `certificate`, `identity`, `protocol`, `run`, `timing`, `capacity`.
+        /// Why, as a word: `certificate`, `identity`, `protocol`, `run`, `timing`, `capacity`,
+        /// `timeout`.
         reason: String,
         /// Why, in a sentence.
         detail: String,
@@ -187,6 +188,15 @@ topics! {
         epoch: u64,
         /// Time since its last accepted beat, in milliseconds.
         gap_ms: f64,
+    }
+    /// A worker's wall clock and the coordinator's differ by more than `clock_skew_budget`. No verdict
+    /// depends on it.
+    ClockSkewExceeded = "clock_skew_exceeded", Warn {
+        /// The worker's epoch.
+        epoch: u64,
+        /// How far the worker's clock is ahead, in milliseconds, less the time that its messages
+        /// take; negative when it is behind.
+        skew_ms: i64,
     }
     /// The verdict: the worker's deadline has passed.
     WorkerFailed = "worker_failed", Error {

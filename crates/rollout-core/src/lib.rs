@@ -12,8 +12,11 @@ pub mod config;
 pub mod duration;
 pub mod event;
 pub mod exit;
+#[cfg(any(test, feature = "faults"))]
+pub mod faults;
 pub mod ids;
 pub mod job;
+mod percentile;
 
 pub use budget::{BudgetError, TimeBudget};
 pub use clock::{Clock, Mono, SystemClock};
@@ -22,3 +25,4 @@ pub use event::{Body, Emit, Event, Level};
 pub use exit::ExitCode;
 pub use ids::{Incarnation, JobId, PluginId, RunId, WorkerId};
 pub use job::JobSpec;
+pub use percentile::percentile;

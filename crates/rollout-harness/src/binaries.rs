@@ -43,6 +43,17 @@ pub fn cargo_command() -> Spawn {
         .fold(Spawn::new(cargo()).current_dir(workspace_root()), Spawn::env_remove)
 }
 
+/// `spawn` with what Python needs to find the sidecar SDK and the examples. A workspace whose path
+/// holds a colon cannot be put on a search path.
+#[must_use]
+pub fn with_python(spawn: Spawn) -> Spawn {
+    let python = ["python/examples", "python"].map(|dir| workspace_root().join(dir));
+    match env::join_paths(python) {
+        Ok(path) => spawn.env("PYTHONPATH", path),
+        Err(_) => spawn,
+    }
+}
+
 /// A cargo profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
@@ -59,6 +70,9 @@ impl Profile {
         if cfg!(debug_assertions) { Self::Dev } else { Self::Release }
     }
 }
+
+/// The variable by which the program that [`build_faulty`] gives is told its faults.
+pub const FAULTS: &str = "ROLLOUT_FAULTS";
 
 /// What cargo built.
 #[derive(Debug, Clone)]
@@ -108,7 +122,7 @@ pub fn build(
     interrupt: &Interrupt,
     on_line: &mut dyn FnMut(&str),
 ) -> Result<Binaries, BuildError> {
-    let release: &[&str] = if profile == Profile::Release { &["--release"] } else { &[] };
+    let release = release(profile);
     let program = ["--package", "rollout-cli", "--bin", "rollout"];
     let rollout = build_one(&[&program, release].concat(), Artifact::program, interrupt, on_line)?;
     let manifest = workspace_root().join("plugins/rust_cdylib_sample/Cargo.toml");
@@ -117,6 +131,49 @@ pub fn build(
     let library = ["--manifest-path", &*manifest, "--target-dir", &*target];
     let cdylib = build_one(&[&library, release].concat(), Artifact::library, interrupt, on_line)?;
     Ok(Binaries { rollout, cdylib })
+}
+
+/// What `cargo build` is given for a profile.
+const fn release(profile: Profile) -> &'static [&'static str] {
+    match profile {
+        Profile::Dev => &[],
+        Profile::Release => &["--release"],
+    }
+}
+
+/// Builds the example `name` of `package`, a dynamic library; see [`build`].
+///
+/// # Errors
+/// When cargo fails, or the interrupt comes.
+pub fn example_library(
+    package: &str,
+    name: &str,
+    profile: Profile,
+    interrupt: &Interrupt,
+    on_line: &mut dyn FnMut(&str),
+) -> Result<PathBuf, BuildError> {
+    let example = ["--package", package, "--example", name];
+    let args = [&example, release(profile)].concat();
+    build_one(&args, Artifact::example, interrupt, on_line)
+}
+
+/// Builds the program with the feature `faults`, beside the normal build: into `target/faults`, where
+/// it is never taken for the one that ships. It reads the faults of a process from the TOML file that
+/// [`FAULTS`] names.
+///
+/// # Errors
+/// As for [`build`].
+pub fn build_faulty(
+    profile: Profile,
+    interrupt: &Interrupt,
+    on_line: &mut dyn FnMut(&str),
+) -> Result<PathBuf, BuildError> {
+    let target = workspace_root().join("target/faults");
+    let target = target.to_string_lossy();
+    let program = ["--package", "rollout-cli", "--bin", "rollout"];
+    let faults = ["--features", "faults", "--target-dir", &*target];
+    let args = [&program[..], &faults, release(profile)].concat();
+    build_one(&args, Artifact::program, interrupt, on_line)
 }
 
 /// What is looked for in cargo's messages, and in which field.
@@ -132,6 +189,10 @@ impl Artifact {
 
     const fn library() -> Self {
         Self { what: "dynamic library", pick: Message::library }
+    }
+
+    const fn example() -> Self {
+        Self { what: "dynamic library", pick: Message::example }
     }
 }
 
@@ -164,7 +225,16 @@ impl Message {
     }
 
     fn library(self) -> Option<PathBuf> {
-        let (message, _) = self.of("cdylib")?;
+        self.dynamic("cdylib")
+    }
+
+    fn example(self) -> Option<PathBuf> {
+        self.dynamic("example")
+    }
+
+    /// The dynamic library of a target of this kind.
+    fn dynamic(self, kind: &str) -> Option<PathBuf> {
+        let (message, _) = self.of(kind)?;
         message.filenames.into_iter().find(|file| {
             file.extension().is_some_and(|extension| extension == env::consts::DLL_EXTENSION)
         })
@@ -267,6 +337,8 @@ mod tests {
         let library = message("cdylib", "sample", "null").library().unwrap();
         assert_eq!(library, Path::new("/t/libsample").with_extension(env::consts::DLL_EXTENSION));
         assert_eq!(message("lib", "sample", "null").library(), None);
+        assert_eq!(message("example", "sample", "null").example(), Some(library));
+        assert_eq!(message("cdylib", "sample", "null").example(), None);
         let finished = r#"{"reason":"build-finished","success":true}"#;
         assert_eq!(serde_json::from_str::<Message>(finished).unwrap().program(), None);
     }

@@ -41,7 +41,7 @@ pub enum FixtureError {
         source: toml::de::Error,
     },
     /// Another run works in the same directory.
-    #[error("another smoke run is at work in {}; wait for it, or give --root another directory", dir.display())]
+    #[error("another run is at work in {}; wait for it, or give --root another directory", dir.display())]
     Taken {
         /// The directory.
         dir: PathBuf,
@@ -117,7 +117,21 @@ impl Fixtures {
             .collect()
     }
 
-    /// Writes the coordinator's file: the run's id, and another port if one is asked for.
+    /// The coordinator's file: the run's id, and another port if one is asked for.
+    #[must_use]
+    pub fn coordinator(&self, run: RunId, port: Option<u16>) -> Table {
+        let mut file = self.coordinator.clone();
+        file.insert("run_id".into(), run.to_string().into());
+        let listen = file.get("listen").and_then(Value::as_str);
+        let listen: Option<SocketAddr> = listen.and_then(|listen| listen.parse().ok());
+        if let (Some(mut listen), Some(port)) = (listen, port) {
+            listen.set_port(port);
+            file.insert("listen".into(), listen.to_string().into());
+        }
+        file
+    }
+
+    /// Writes the coordinator's file.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -127,15 +141,7 @@ impl Fixtures {
         run: RunId,
         port: Option<u16>,
     ) -> Result<(), FixtureError> {
-        let mut file = self.coordinator.clone();
-        file.insert("run_id".into(), run.to_string().into());
-        let listen = file.get("listen").and_then(Value::as_str);
-        let listen: Option<SocketAddr> = listen.and_then(|listen| listen.parse().ok());
-        if let (Some(mut listen), Some(port)) = (listen, port) {
-            listen.set_port(port);
-            file.insert("listen".into(), listen.to_string().into());
-        }
-        write(&layout.config("coord"), &file.to_string())
+        write(&layout.config("coord"), &self.coordinator(run, port).to_string())
     }
 
     /// Writes the manifests with absolute paths: the library that cargo built, and the directory
@@ -186,15 +192,27 @@ impl Fixtures {
 
     /// The manifests as written, relative to the run's root.
     #[must_use]
-    pub fn manifests(&self) -> Vec<PathBuf> {
-        self.manifests
-            .iter()
-            .map(|(name, _)| Layout::relative(&format!("plugins/{name}")))
-            .collect()
+    pub fn manifests(&self, layout: &Layout) -> Vec<PathBuf> {
+        self.manifests.iter().map(|(name, _)| layout.relative(&format!("plugins/{name}"))).collect()
     }
 
-    /// Writes a worker's file and its id: the run's id, a database of its own beside the fixture's,
-    /// and the coordinator's address if that was not known before.
+    /// A worker's file: the run's id, a database of its own beside the fixture's, and the
+    /// coordinator's address if that was not known before.
+    #[must_use]
+    pub fn worker(&self, name: &str, run: RunId, coordinator: Option<&str>) -> Table {
+        let mut file = self.worker.clone();
+        file.insert("run_id".into(), run.to_string().into());
+        if let Some(storage) = file.get("storage").and_then(Value::as_str) {
+            let own = Path::new(storage).with_file_name(format!("{name}.db"));
+            file.insert("storage".into(), text(&own));
+        }
+        if let Some(address) = coordinator {
+            file.insert("coordinator".into(), address.into());
+        }
+        file
+    }
+
+    /// Writes a worker's file and its id.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -205,16 +223,7 @@ impl Fixtures {
         (run, id): (RunId, WorkerId),
         coordinator: Option<&str>,
     ) -> Result<(), FixtureError> {
-        let mut file = self.worker.clone();
-        file.insert("run_id".into(), run.to_string().into());
-        if let Some(storage) = file.get("storage").and_then(Value::as_str) {
-            let own = Path::new(storage).with_file_name(format!("{name}.db"));
-            file.insert("storage".into(), text(&own));
-        }
-        if let Some(address) = coordinator {
-            file.insert("coordinator".into(), address.into());
-        }
-        write(&layout.config(name), &file.to_string())?;
+        write(&layout.config(name), &self.worker(name, run, coordinator).to_string())?;
         write(&layout.id(name), &format!("{id}\n"))
     }
 }
@@ -232,7 +241,7 @@ fn table(file: &Path) -> Result<Table, FixtureError> {
     text.parse().map_err(|source| FixtureError::Syntax { path: file.into(), source })
 }
 
-fn write(file: &Path, text: &str) -> Result<(), FixtureError> {
+pub(crate) fn write(file: &Path, text: &str) -> Result<(), FixtureError> {
     fs::write(file, text).map_err(on("write", file))
 }
 
@@ -316,7 +325,7 @@ mod tests {
         assert_eq!(sidecar["command"][0].as_str().map(Path::new), Some(&*plugins.join("./run")));
         assert_eq!(sidecar["command"][1].as_str(), Some("x"));
         assert_eq!(fixtures.plugin_names(), ["a", "b"]);
-        assert_eq!(fixtures.manifests()[1], Path::new("data/smoke/plugins/2.toml"));
+        assert_eq!(fixtures.manifests(&claim.layout)[1], Path::new("data/smoke/plugins/2.toml"));
         let other = Path::new("/t/libother.so");
         fixtures.write_plugins(&claim.layout, other).unwrap();
         let path = read(&claim.layout.manifest("1.toml"))["entry"]["cdylib"]["path"].clone();

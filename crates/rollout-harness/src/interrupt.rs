@@ -41,6 +41,12 @@ impl Interrupt {
         Ok(interrupt)
     }
 
+    /// One that this signal has asked.
+    #[cfg(test)]
+    pub(crate) fn asked(signal: Signal) -> Self {
+        Self(Arc::new(AtomicI32::new(signal as i32)))
+    }
+
     /// The signal that asked, if one did.
     #[must_use]
     pub fn requested(&self) -> Option<Signal> {

@@ -3,6 +3,7 @@
 mod rules;
 mod timing;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use rollout_core::{Event, Mono, RunId, TimeBudget, WorkerId};
@@ -10,9 +11,11 @@ use rollout_process::Exit;
 use serde::Serialize;
 
 use crate::log::Log;
+use crate::record::Life;
 use crate::timeline::StepReport;
 
 pub use timing::Measured;
+pub(crate) use timing::credit;
 
 /// How late the harness itself may be between the kill and the verdict.
 pub const LATENESS_LIMIT: Duration = Duration::from_millis(250);
@@ -26,6 +29,8 @@ pub struct Witness {
     pub stderr: String,
     /// How it ended; `None` if it was never started.
     pub exit: Option<Exit>,
+    /// From its start to its end, if it was started.
+    pub life: Option<Life>,
 }
 
 /// A worker and what it left behind.
@@ -117,7 +122,7 @@ impl Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// The claim's name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// How it came out.
     pub outcome: Outcome,
     /// What was seen.
@@ -162,7 +167,7 @@ struct Rule {
 pub fn judge(evidence: &Evidence) -> Verdict {
     let starved = timing::starved(evidence);
     let mut checks = vec![Check {
-        name: "conditions",
+        name: "conditions".into(),
         outcome: if starved.is_empty() { Outcome::Pass } else { Outcome::Inconclusive },
         detail: if starved.is_empty() { timing::calm(evidence) } else { starved.join("; ") },
     }];
@@ -172,7 +177,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
             Err(detail) if rule.excusable && !starved.is_empty() => (Outcome::Inconclusive, detail),
             Err(detail) => (Outcome::Fail, detail),
         };
-        Some(Check { name: rule.name, outcome, detail })
+        Some(Check { name: rule.name.into(), outcome, detail })
     }));
     let outcome = checks.iter().map(|check| check.outcome).max().unwrap_or(Outcome::Fail);
     Verdict { outcome, checks, measured: Measured::of(evidence) }

@@ -6,22 +6,29 @@
 //! value; [`judge()`] is a pure function of it, so that the judge itself is judged by made-up
 //! evidence in the tests.
 //!
-//! Entry points: [`smoke::run`], [`judge()`], [`orphans::run`], [`preflight::check`], [`report`].
+//! Entry points: [`smoke::run`], [`scenario::run()`], [`judge()`], [`Fleet`], [`orphans::run`],
+//! [`detection::run`], [`preflight::check`], [`report`].
 
 pub mod binaries;
+pub mod detection;
 pub mod fixtures;
+pub mod fleet;
 pub mod interrupt;
 pub mod judge;
+mod leftovers;
+pub mod link;
 pub mod log;
 pub mod orphans;
 pub mod preflight;
 pub mod processes;
 pub mod record;
 pub mod report;
+pub mod scenario;
 pub mod smoke;
 pub mod timeline;
 pub mod watchdog;
 
+pub use fleet::{Fleet, FleetError, FleetOptions};
 pub use interrupt::Interrupt;
 pub use judge::{Check, Evidence, Measured, Outcome, Verdict, judge};
 pub use record::Record;

@@ -52,6 +52,11 @@ impl Log {
         self.lines.iter().filter_map(|line| line.event.as_ref().ok())
     }
 
+    /// Changes the complete lines, for logs that are made up from real ones.
+    pub(crate) fn edit(&mut self, edit: impl FnOnce(&mut Vec<Line>)) {
+        edit(&mut self.lines);
+    }
+
     /// A last line without its end, if there is one.
     #[must_use]
     pub fn torn(&self) -> Option<String> {

@@ -22,7 +22,7 @@ use rollout_process::{Child, Io, Spawn, SpawnError};
 use toml::{Table, Value};
 
 use crate::Interrupt;
-use crate::binaries::{Binaries, workspace_root};
+use crate::binaries::{Binaries, with_python};
 use crate::fixtures::{Claim, FixtureError, Fixtures, Layout, on};
 use crate::log::Tail;
 use crate::processes::{self, Process, still_running, trees};
@@ -109,7 +109,7 @@ pub fn run(
     let (layout, run) = (&claim.layout, RunId::generate());
     fixtures.write_coordinator(layout, run, Some(0))?;
     fixtures.write_plugins(layout, &options.binaries.cdylib)?;
-    for manifest in fixtures.manifests() {
+    for manifest in fixtures.manifests(layout) {
         give_children(&layout.root.join(manifest))?;
     }
     let (_coordinator, address) = coordinator(options, layout)?;
@@ -196,7 +196,7 @@ fn coordinator(options: &Options, layout: &Layout) -> Result<(Child, String), Or
     let file = |path: &Path| File::create(path).map(Io::File).map_err(on("create", path));
     let child = Spawn::new(&options.binaries.rollout)
         .args(["coordinator", "run", "--config"])
-        .arg(Layout::relative("logs/coord.toml"))
+        .arg(layout.relative("logs/coord.toml"))
         .current_dir(&layout.root)
         .stdout(file(&log)?)
         .stderr(file(&stderr)?)
@@ -241,20 +241,16 @@ impl Victim {
         name: &str,
     ) -> Result<Self, OrphansError> {
         let log = layout.log(name);
-        let python = ["python/examples", "python"].map(|dir| workspace_root().join(dir));
-        let mut spawn = Spawn::new("sh")
+        let mut spawn = with_python(Spawn::new("sh"))
             .current_dir(&layout.root)
             .args(["-c", LAUNCHER, "sh"])
             .arg(&options.binaries.rollout)
             .args(["worker", "run", "--config"])
-            .arg(Layout::relative(&format!("logs/{name}.toml")))
+            .arg(layout.relative(&format!("logs/{name}.toml")))
             .env("LOG", &log)
             .stdin(Io::Pipe)
             .stdout(Io::Pipe);
-        if let Ok(path) = std::env::join_paths(python) {
-            spawn = spawn.env("PYTHONPATH", path);
-        }
-        for manifest in fixtures.manifests() {
+        for manifest in fixtures.manifests(layout) {
             spawn = spawn.arg("--plugin").arg(manifest);
         }
         let mut shell = spawn.spawn()?;

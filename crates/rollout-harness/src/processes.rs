@@ -47,6 +47,15 @@ pub fn parent(pid: i32) -> io::Result<Option<i32>> {
     Ok(system::rows()?.into_iter().find(|row| row.0.pid == pid).map(|row| row.1))
 }
 
+/// The children of the processes `parents`, as far as they run now.
+///
+/// # Errors
+/// When the system does not tell.
+pub fn children(parents: &[i32]) -> io::Result<Vec<Process>> {
+    let rows = system::rows()?.into_iter();
+    Ok(rows.filter(|row| parents.contains(&row.1)).map(|row| row.0).collect())
+}
+
 /// Those of `processes` that still run.
 ///
 /// # Errors
@@ -142,7 +151,8 @@ mod tests {
         let own = i32::try_from(id()).unwrap();
         let child = Spawn::new("sleep").arg("60").spawn().unwrap();
         let tree = trees(&[child.pid()]).unwrap();
-        assert!(parent(child.pid()).unwrap().is_some());
+        let guard = parent(child.pid()).unwrap().unwrap();
+        assert!(children(&[guard]).unwrap().iter().any(|p| p.pid == child.pid()));
         assert_eq!(parent(i32::MAX).unwrap(), None);
         assert!(tree.iter().any(|p| p.pid == child.pid() && p.name.contains("sleep")), "{tree:?}");
         assert!(!tree.iter().any(|p| p.pid == own));

@@ -130,6 +130,8 @@ pub enum What {
     Stop,
     /// Started again on the same files.
     Restart,
+    /// SIGKILL to its sidecars.
+    KillSidecars,
     /// Its link to the coordinator is cut: connections are reset and refused.
     Cut,
     /// Its link takes everything and passes nothing on.
@@ -157,6 +159,7 @@ impl What {
             Self::Terminate => "terminate",
             Self::Stop => "stop",
             Self::Restart => "restart",
+            Self::KillSidecars => "kill sidecars",
             Self::Cut => "cut",
             Self::BlackHole => "black hole",
             Self::Delay { .. } => "delay",
@@ -229,7 +232,21 @@ impl Record {
     }
 }
 
+impl Ended {
+    /// How it ended.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        Exit { code: self.code, signal: self.signal }
+    }
+}
+
 impl Process {
+    /// How its last life ended, if that was seen.
+    #[must_use]
+    pub fn exit(&self) -> Option<Exit> {
+        Some(self.lives.last()?.ended.as_ref()?.exit())
+    }
+
     /// Its id, if it is a worker.
     #[must_use]
     pub const fn worker(&self) -> Option<WorkerId> {

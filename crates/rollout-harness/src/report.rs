@@ -5,8 +5,10 @@
 
 mod files;
 mod github;
+mod html;
 mod live;
 mod repeat;
+mod scenario;
 mod summary;
 
 use std::io::{self, IsTerminal};
@@ -15,8 +17,10 @@ use crate::judge::Outcome;
 
 pub use files::{json, junit};
 pub use github::{annotations, step_summary};
+pub use html::html;
 pub use live::Table;
-pub use repeat::{Rows, distribution};
+pub use repeat::{Rows, Spread, distribution};
+pub use scenario::{Steps, scenario, scenario_distribution, scenario_json, scenario_row};
 pub use summary::summary;
 
 /// The width of everything shown to a person.

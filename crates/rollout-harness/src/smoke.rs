@@ -1,9 +1,8 @@
 //! The smoke run: real processes through the specification's timeline, and the judge over what
 //! they left.
 
-mod cast;
-mod leftovers;
 mod play;
+mod record;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -14,6 +13,7 @@ use rollout_core::{RunId, WorkerId};
 
 use crate::binaries::{Binaries, Profile, workspace_root};
 use crate::fixtures::{Claim, FixtureError, Fixtures, Layout};
+use crate::fleet::FleetError;
 use crate::judge::{Evidence, Verdict, judge};
 use crate::timeline::{DETECTION_BOUND, Progress};
 use crate::{Interrupt, interrupt};
@@ -84,9 +84,22 @@ pub enum SmokeError {
     /// A fixture or a file of the run.
     #[error(transparent)]
     Files(#[from] FixtureError),
+    /// Something could not be done to the processes.
+    #[error(transparent)]
+    Fleet(FleetError),
     /// Someone asked the harness to stop. What it had started is gone.
     #[error("stopped by {0}; nothing that was started is left")]
     Interrupted(Signal),
+}
+
+impl From<FleetError> for SmokeError {
+    fn from(error: FleetError) -> Self {
+        match error {
+            FleetError::File(error) => Self::Files(error),
+            FleetError::Interrupted(signal) => Self::Interrupted(signal),
+            error => Self::Fleet(error),
+        }
+    }
 }
 
 impl SmokeError {
@@ -97,6 +110,7 @@ impl SmokeError {
             Self::Files(FixtureError::Taken { .. }) => rollout_core::ExitCode::Unavailable,
             Self::Files(FixtureError::Syntax { .. }) => rollout_core::ExitCode::Config,
             Self::Files(FixtureError::File { .. }) => rollout_core::ExitCode::Io,
+            Self::Fleet(_) => rollout_core::ExitCode::Internal,
             Self::Interrupted(signal) => {
                 return u8::try_from(interrupt::exit_code(*signal)).unwrap_or(u8::MAX);
             }
@@ -113,9 +127,24 @@ enum Trouble {
     Harness(SmokeError),
 }
 
-impl<E: Into<SmokeError>> From<E> for Trouble {
-    fn from(error: E) -> Self {
+impl From<SmokeError> for Trouble {
+    fn from(error: SmokeError) -> Self {
+        Self::Harness(error)
+    }
+}
+
+impl From<FixtureError> for Trouble {
+    fn from(error: FixtureError) -> Self {
         Self::Harness(error.into())
+    }
+}
+
+impl From<FleetError> for Trouble {
+    fn from(error: FleetError) -> Self {
+        match SmokeError::from(error) {
+            SmokeError::Fleet(error) => Self::Failed(chain(&error)),
+            error => Self::Harness(error),
+        }
     }
 }
 

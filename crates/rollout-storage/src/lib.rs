@@ -6,8 +6,13 @@
 //!
 //! Entry points: [`Store::open`], [`Store::submit`], [`Table`].
 
+mod create;
 mod error;
+#[cfg(any(test, feature = "faults"))]
+mod faulty;
 mod holder;
+#[cfg(test)]
+mod power_cut;
 mod range;
 mod table;
 mod writer;
@@ -16,7 +21,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableError};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableError};
 
 pub use error::StorageError;
 pub use table::{Batch, Key, Table};
@@ -37,6 +42,13 @@ pub struct Store {
     path: PathBuf,
 }
 
+/// Without the check, redb trusts the file and panics on pages that are not what it wrote.
+fn builder() -> redb::Builder {
+    let mut builder = redb::Builder::new();
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    builder
+}
+
 impl Store {
     /// Opens the file, making it and its directory if they are not there.
     ///
@@ -47,13 +59,33 @@ impl Store {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).map_err(|e| StorageError::io(path, e))?;
         }
-        // Without the check, redb trusts the file and panics on pages that are not what it wrote.
-        let db = redb::Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .set_check_integrity_on_open(true)
-            .create(path)
-            .map_err(|e| StorageError::opening(path, e))?;
-        let db = Arc::new(db);
+        #[cfg(feature = "faults")]
+        if let Some(control) = rollout_core::faults::disk() {
+            return Self::open_faulty(path, control);
+        }
+        Self::open_by(path, |path| builder().create(path))
+    }
+
+    /// The file, on a disk that does what `control` says.
+    #[cfg(any(test, feature = "faults"))]
+    fn open_faulty(path: &Path, control: &Path) -> Result<Self, StorageError> {
+        Self::open_by(path, |path| {
+            let mut options = fs::OpenOptions::new();
+            let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
+            builder().create_with_backend(faulty::FaultyDisk::new(file, control.to_owned())?)
+        })
+    }
+
+    fn open_by(
+        path: &Path,
+        open: impl Fn(&Path) -> Result<Database, DatabaseError>,
+    ) -> Result<Self, StorageError> {
+        create::if_missing(path, &open)?;
+        Self::start(open(path), path)
+    }
+
+    fn start(opened: Result<Database, DatabaseError>, path: &Path) -> Result<Self, StorageError> {
+        let db = Arc::new(opened.map_err(|e| StorageError::opening(path, e))?);
         let writer = Writer::start(Arc::clone(&db), path.to_owned())?;
         Ok(Self { writer, db, path: path.to_owned() })
     }

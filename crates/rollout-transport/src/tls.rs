@@ -13,14 +13,15 @@ use rollout_core::{Clock, SystemClock};
 use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, Error, ServerConfig};
 
 use crate::certs::{CertError, TlsFiles, io_error, parse};
 use crate::identity::Identity;
-use crate::verify::{Peers, explain};
+use crate::verify::{Peers, explain, unix_time};
 
 const ALPN: &[u8] = b"h2";
 
@@ -32,6 +33,16 @@ pub struct Tls {
     own: Arc<CertifiedKey>,
     peers: Arc<Peers>,
     client: Arc<ClientConfig>,
+}
+
+/// The process's one wall clock: against it the other side's certificate is checked too.
+#[derive(Debug)]
+struct Wall;
+
+impl TimeProvider for Wall {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(unix_time(SystemClock.wall()))
+    }
 }
 
 impl fmt::Debug for Tls {
@@ -92,7 +103,8 @@ impl Tls {
     pub(crate) fn server_config(&self) -> Result<Arc<ServerConfig>, Error> {
         let peers = Arc::clone(&self.peers);
         let own = Arc::new(SingleCertAndKey::from((*self.own).clone()));
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.peers.provider))
+        let provider = Arc::clone(&self.peers.provider);
+        let mut config = ServerConfig::builder_with_details(provider, Arc::new(Wall))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(peers)
             .with_cert_resolver(own);
@@ -106,7 +118,8 @@ impl Tls {
 
 fn client_config(own: &Arc<CertifiedKey>, peers: &Arc<Peers>) -> Result<Arc<ClientConfig>, Error> {
     let verifier: Arc<dyn ServerCertVerifier> = peers.clone();
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(&peers.provider))
+    let provider = Arc::clone(&peers.provider);
+    let mut config = ClientConfig::builder_with_details(provider, Arc::new(Wall))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)

@@ -55,7 +55,7 @@ impl Peers {
         now: SystemTime,
     ) -> Result<(), Error> {
         let (leaf, rest) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
-        let now = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
+        let now = unix_time(now);
         match identity {
             Identity::Coordinator => self.check_server(leaf, rest, now),
             Identity::Worker(_) | Identity::Client(_) => {
@@ -74,6 +74,11 @@ impl Peers {
         let leaf = ParsedCertificate::try_from(leaf)?;
         verify_server_cert_signed_by_trust_anchor(&leaf, &self.roots, rest, now, algorithms)
     }
+}
+
+/// A reading of the wall clock, as TLS counts.
+pub(crate) fn unix_time(at: SystemTime) -> UnixTime {
+    UnixTime::since_unix_epoch(at.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 impl ServerCertVerifier for Peers {

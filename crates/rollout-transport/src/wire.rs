@@ -31,16 +31,30 @@ pub enum Up {
         plugins: Vec<String>,
         /// What it was configured with.
         timing: Timing,
+        /// Its wall clock, in milliseconds since 1970; for people alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unix_ms: Option<u64>,
     },
     /// A heartbeat.
     Beat {
         /// Counts up from 1 in a session.
         beat: u64,
+        /// Its wall clock, in milliseconds since 1970; for people alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unix_ms: Option<u64>,
     },
     /// It takes no more work.
     Draining,
     /// It is about to end, as it was asked to.
     Deregister,
+}
+
+impl Up {
+    /// A heartbeat of somebody who does not say what time it is.
+    #[must_use]
+    pub const fn beat(beat: u64) -> Self {
+        Self::Beat { beat, unix_ms: None }
+    }
 }
 
 /// The durations of a worker that the coordinator must agree with.
@@ -93,6 +107,10 @@ pub enum Down {
         term: u64,
         /// Whether the incarnation was known already, so that its epoch and leases stand.
         resumed: bool,
+        /// How long the registration took to be on disk, in whole milliseconds: the worker's
+        /// deadline runs from its end, and so may its fence.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        waited_ms: u64,
     },
     /// A beat was accepted.
     Ack {
@@ -117,6 +135,10 @@ pub enum Down {
     Deregistered,
     /// The coordinator is about to end.
     Stopping,
+}
+
+const fn is_zero(ms: &u64) -> bool {
+    *ms == 0
 }
 
 /// Why a worker's epoch is over.
@@ -154,6 +176,8 @@ pub enum RejectReason {
     Timing,
     /// As many workers are known as may be.
     Capacity,
+    /// It did not register in time. It may try again.
+    Timeout,
 }
 
 impl RejectReason {
@@ -166,6 +190,7 @@ impl RejectReason {
             Self::Run => "run",
             Self::Timing => "timing",
             Self::Capacity => "capacity",
+            Self::Timeout => "timeout",
         }
     }
 }
@@ -214,6 +239,7 @@ mod tests {
             version: "0.1.0".into(),
             plugins: vec!["echo".into()],
             timing: (&TimeBudget::default()).into(),
+            unix_ms: None,
         };
         assert_eq!(
             serde_json::to_string(&register).unwrap(),
@@ -224,11 +250,16 @@ mod tests {
             )
         );
         for (up, line) in [
-            (Up::Beat { beat: 7 }, "{\"type\":\"beat\",\"beat\":7}"),
+            (Up::beat(7), "{\"type\":\"beat\",\"beat\":7}"),
+            (
+                Up::Beat { beat: 7, unix_ms: Some(9) },
+                "{\"type\":\"beat\",\"beat\":7,\"unix_ms\":9}",
+            ),
             (Up::Draining, "{\"type\":\"draining\"}"),
             (Up::Deregister, "{\"type\":\"deregister\"}"),
         ] {
             assert_eq!(serde_json::to_string(&up).unwrap(), line);
+            assert_eq!(serde_json::from_str::<Up>(line).unwrap(), up);
         }
         for (down, line) in [
             (Down::Ack { beat: 7, durable: 5 }, "{\"type\":\"ack\",\"beat\":7,\"durable\":5}"),
@@ -241,8 +272,8 @@ mod tests {
 
     #[test]
     fn reasons_have_one_word_each() {
-        use RejectReason::{Capacity, Identity, Protocol, Run, Timing};
-        for reason in [Identity, Protocol, Run, Timing, Capacity] {
+        use RejectReason::{Capacity, Identity, Protocol, Run, Timeout, Timing};
+        for reason in [Identity, Protocol, Run, Timing, Capacity, Timeout] {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
         }
         for reason in [FenceReason::Failed, FenceReason::Superseded] {

@@ -24,7 +24,9 @@ pub enum WorkUp {
         /// The names of the plugins that it can run.
         plugins: Vec<String>,
     },
-    /// It has room for so many more items than it was granted so far.
+    /// It has room for so many more items than it was granted so far on this stream. The credit of a
+    /// new stream is nothing; leases that are said again on it use none. How much it holds is up to
+    /// the worker, which knows how many items it runs at a time and how long they take.
     Want {
         /// How many more.
         items: u32,
@@ -39,7 +41,8 @@ pub enum WorkUp {
         /// The outcomes.
         outcomes: Vec<Outcome>,
     },
-    /// These items are not stuck.
+    /// These items are not stuck: they run, or wait in the worker for their turn. An item of which
+    /// nothing is heard for the job's `progress_timeout` and five seconds more has failed once.
     Progress {
         /// The job.
         job: JobId,
@@ -134,7 +137,9 @@ pub enum WorkDown {
         /// Its limits.
         limits: JobLimits,
     },
-    /// Leases: the items from `first` on, all with this attempt.
+    /// Leases: the items from `first` on, all with this attempt. On a new stream all that the worker
+    /// still has is said first, for the old one may have lost it: a worker passes over the leases that
+    /// it knows, running or done.
     Grant {
         /// The job.
         job: JobId,

@@ -61,6 +61,12 @@ impl Fence {
         self.acknowledged = self.acknowledged.max(Some(sent));
     }
 
+    /// The link is a new one, over which nothing is acknowledged yet: beats sent on the old one
+    /// never will be. A resumption moves no deadline, and so no fence.
+    pub(crate) fn resumed(&mut self) {
+        self.pending.clear();
+    }
+
     /// Send time of the oldest beat that is not acknowledged.
     pub(crate) fn oldest_pending(&self) -> Option<Mono> {
         self.pending.front().map(|(_, sent)| *sent)
@@ -145,6 +151,20 @@ mod tests {
         let mut fence = Fence::new(ms(10));
         assert_eq!(fence.look(at(60_000)), None);
         assert_eq!(fence.falls(), None);
+    }
+
+    #[test]
+    fn a_resumption_lifts_no_fence_and_moves_none_and_the_next_beat_does() {
+        let mut fence = registered();
+        fence.sent(at(500), 1);
+        fence.resumed();
+        assert_eq!((fence.oldest_pending(), fence.falls()), (None, Some(at(4_000))));
+        assert_eq!(fence.look(at(4_000)), Some(Change::Fenced(ms(4_000))));
+        fence.resumed();
+        assert_eq!(fence.look(at(4_100)), None);
+        fence.sent(at(4_100), 2);
+        fence.acknowledge(2);
+        assert_eq!(fence.look(at(4_200)), Some(Change::Lifted));
     }
 
     proptest! {

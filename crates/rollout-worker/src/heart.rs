@@ -26,6 +26,10 @@ use crate::{Voice, WorkerError};
 /// coordinator. A resumption is answered at once, like a beat.
 const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// The longest nap without a link: timers stand still while the machine is suspended, and the
+/// fence's clock does not.
+const LONGEST_NAP: Duration = Duration::from_millis(100);
+
 /// What the worker wants of its heart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Intent {
@@ -81,7 +85,7 @@ impl Heart {
         let link = parts.budget.reconnect();
         Self {
             link,
-            fence: Fence::new(parts.budget.worker_self_fence_timeout),
+            fence: fence(&parts.budget),
             incarnation: Incarnation::generate(),
             epoch: None,
             beat: 0,
@@ -97,6 +101,9 @@ impl Heart {
     pub(crate) async fn run(mut self) -> Result<(), WorkerError> {
         let started = self.boot();
         loop {
+            if let Ok(error) = self.broken.1.try_recv() {
+                return Err(WorkerError::Memory(error));
+            }
             let source = match self.connect().await {
                 Ok(link) => match self.session(link).await? {
                     Next::Done => return Ok(()),
@@ -145,7 +152,7 @@ impl Heart {
             if now >= until_then {
                 return;
             }
-            let nap = until_then.since(now).min(until(self.fence.falls(), now));
+            let nap = until_then.since(now).min(until(self.fence.falls(), now)).min(LONGEST_NAP);
             tokio::select! {
                 () = sleep(nap) => {}
                 changed = self.parts.intent.changed() => if changed.is_err() { return },
@@ -171,8 +178,10 @@ impl Heart {
             Ok(Ok(None)) | Err(_) => return Ok(Next::Again),
         };
         match answer {
-            Down::Registered { run_id, epoch, resumed, .. } => {
-                self.registered(sent, run_id, epoch, resumed);
+            Down::Registered { run_id, epoch, resumed, waited_ms, .. } => {
+                // The deadline runs since the registration is on disk, and that took its time.
+                let counts = (sent + Duration::from_millis(waited_ms)).min(self.boot());
+                self.registered(counts, run_id, epoch, resumed);
                 self.beat_over(link).await
             }
             other => self.heard(other),
@@ -188,20 +197,23 @@ impl Heart {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             plugins: self.parts.plugins.clone(),
             timing: Timing::from(&self.parts.budget),
+            unix_ms: Some(self.parts.voice.clock.unix_ms()),
         }
     }
 
-    fn registered(&mut self, sent: Mono, run_id: RunId, epoch: u64, resumed: bool) {
+    fn registered(&mut self, counts: Mono, run_id: RunId, epoch: u64, resumed: bool) {
         let voice = &self.parts.voice;
         voice.emit.lead(run_id);
         self.parts.run_id = Some(run_id);
-        self.fence.registered(sent);
         self.known = true;
         self.announced = Intent::Serve;
-        if resumed {
+        // Resumed without an epoch: the coordinator's first answer was lost.
+        if resumed && self.epoch == Some(epoch) {
+            self.fence.resumed();
             voice.say(WorkerResumed { epoch });
             return;
         }
+        self.fence.registered(counts);
         self.epoch = Some(epoch);
         let broken = self.broken.0.clone();
         self.parts.memory.registered(voice.worker, epoch, move |error| {
@@ -229,7 +241,8 @@ impl Heart {
             if now >= next_beat && self.announced != Intent::Leave {
                 self.beat += 1;
                 self.fence.sent(now, self.beat);
-                if link.up.send(Up::Beat { beat: self.beat }).await.is_err() {
+                let unix_ms = Some(self.parts.voice.clock.unix_ms());
+                if link.up.send(Up::Beat { beat: self.beat, unix_ms }).await.is_err() {
                     return Ok(Next::Again);
                 }
                 next_beat = now + self.parts.budget.heartbeat_interval;
@@ -304,6 +317,8 @@ impl Heart {
                 self.incarnation = Incarnation::generate();
                 Ok(Next::Again)
             }
+            // Perhaps it was the coordinator that was too slow.
+            Down::Rejected { reason: RejectReason::Timeout, .. } => Ok(Next::Again),
             Down::Rejected { reason, detail } => Err(WorkerError::Rejected { reason, detail }),
             Down::Stopping | Down::Ack { .. } | Down::Registered { .. } => Ok(Next::Again),
         }
@@ -313,6 +328,14 @@ impl Heart {
         tracing::debug!("the connection to the coordinator ended: {error}");
         Ok(Next::Again)
     }
+}
+
+fn fence(budget: &TimeBudget) -> Fence {
+    #[cfg(feature = "faults")]
+    if rollout_core::faults::fence_is_off() {
+        return Fence::new(Duration::MAX);
+    }
+    Fence::new(budget.worker_self_fence_timeout)
 }
 
 /// How long from `now` until `then`; practically for ever when there is no `then`.
@@ -325,7 +348,7 @@ fn until(then: Option<Mono>, now: Mono) -> Duration {
 async fn watching<F: Future>(fence: &mut Fence, voice: &Voice, outcome: F) -> F::Output {
     tokio::pin!(outcome);
     loop {
-        let falls = until(fence.falls(), voice.clock.boot());
+        let falls = until(fence.falls(), voice.clock.boot()).min(LONGEST_NAP);
         tokio::select! {
             outcome = &mut outcome => return outcome,
             () = sleep(falls) => {}
@@ -354,4 +377,75 @@ fn jittered(pause: Duration) -> Duration {
 /// Whether the coordinator's refusal is about who the worker is.
 pub(crate) const fn is_identity(reason: RejectReason) -> bool {
     matches!(reason, RejectReason::Identity)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::SystemTime;
+
+    use rollout_core::event::{Body, Emit};
+    use rollout_core::{Clock, Level, WorkerId};
+    use serde_json::{Map, Value};
+
+    use super::*;
+
+    /// A clock that is set, as that of a machine which was suspended.
+    #[derive(Default)]
+    struct Set(AtomicU64);
+
+    impl Clock for Set {
+        fn now(&self) -> Mono {
+            Mono(0)
+        }
+
+        fn boot(&self) -> Mono {
+            Mono(self.0.load(Ordering::Relaxed))
+        }
+
+        fn wall(&self) -> SystemTime {
+            SystemTime::UNIX_EPOCH
+        }
+    }
+
+    #[derive(Default)]
+    struct Recorder(Mutex<Vec<Body>>);
+
+    impl Emit for Recorder {
+        fn emit(&self, _: Mono, _: Option<WorkerId>, body: Body) {
+            self.0.lock().unwrap().push(body);
+        }
+
+        fn log(&self, _: Mono, _: Option<WorkerId>, _: Level, _: String, _: Map<String, Value>) {}
+
+        fn lead(&self, _: RunId) {}
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_link_is_fenced_as_soon_as_its_machine_wakes_from_a_suspend() {
+        let (clock, events) = (Arc::new(Set::default()), Arc::new(Recorder::default()));
+        let worker = WorkerId::generate();
+        let voice = Voice { worker, clock: clock.clone(), emit: events.clone() };
+        let mut fence = Fence::new(Duration::from_secs(3_000));
+        fence.registered(Mono(0));
+        let wakes = async {
+            sleep(Duration::from_millis(30)).await;
+            clock.0.store(3_600_000_000_000, Ordering::Relaxed);
+            while events.0.lock().unwrap().is_empty() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waits = watching(&mut fence, &voice, pending::<()>());
+        let outcome = timeout(Duration::from_secs(20), async {
+            tokio::select! {
+                () = waits => {}
+                () = wakes => {}
+            }
+        });
+        outcome.await.expect("the fence falls long before its timer would");
+        let said = events.0.lock().unwrap();
+        assert!(matches!(&said[..], [Body::WorkerFenced(body)] if body.reason == "unacknowledged"));
+    }
 }

@@ -81,7 +81,8 @@ Example: rollout plugin bench tests/smoke/plugins/sample_sidecar.toml --seconds 
 
 Round trips with 64 bytes beside the parameters, one at a time and up to 64 at a
 time: of a sidecar beside messages to a thread through a raw socket, of a cdylib
-beside calls through a function pointer.
+beside calls through a function pointer. Large payloads take fewer at a time, and
+batches that `limits.max_frame` does not allow are left out.
 
 Exit codes: those of `rollout plugin call`.";
 
@@ -95,6 +96,9 @@ pub(crate) struct BenchArgs {
     /// The method's parameters, as JSON
     #[arg(long, value_name = "JSON", default_value = "{}", value_parser = json, requires = "method")]
     pub(crate) params: Box<RawValue>,
+    /// How many bytes go beside the parameters of each call
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(..=1 << 26))]
+    pub(crate) payload_size: u32,
     /// How long to measure in all
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(crate) seconds: u64,

@@ -20,13 +20,24 @@ use super::stage;
 use crate::config::print;
 use crate::error::CliError;
 
-/// The bytes beside each call.
-const PAYLOAD: [u8; 64] = [7; 64];
 /// How many calls are made side by side, if the manifest allows as many; and how many items make a
 /// batch.
 const MANY: usize = 64;
 /// How many items make a batch so large that only the items cost.
 const LARGE: usize = 4096;
+/// About what a call takes on the wire beside its payload.
+const AROUND: usize = 128;
+/// How many bytes of messages are on their way through a raw socket at most, in both directions: with
+/// more, two ends that write before they read may wait for each other.
+const SOCKET_ROOM: usize = 16 * 1024;
+
+/// What is asked of the plugin again and again.
+#[derive(Clone)]
+struct Load {
+    plugin: Arc<Plugin>,
+    sample: Sample,
+    payload: Bytes,
+}
 
 pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     let manifest = Manifest::load(&args.manifest)?;
@@ -39,41 +50,44 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
             Some(method) => Sample { method: method.clone(), params: args.params.clone() },
             None => Sample::of(&manifest, &plugin).ok_or(CliError::NoMethods)?,
         };
-        let rows = measure(&plugin, &sample, &manifest, args).await?;
-        let text = if args.json {
-            format!("{}\n", object(&plugin, &sample, &rows))
-        } else {
-            table(&plugin, &sample, &rows)
-        };
-        plugin.shutdown().await?;
+        // Static, so that no call counts references to bytes that another has as well.
+        let payload = Bytes::from_static(vec![7; args.payload_size as usize].leak());
+        let load = Load { plugin, sample, payload };
+        let rows = measure(&load, &manifest, Duration::from_secs(args.seconds)).await?;
+        let text =
+            if args.json { format!("{}\n", object(&load, &rows)) } else { table(&load, &rows) };
+        load.plugin.shutdown().await?;
         print(&text)
     })
 }
 
 /// Plugin and baseline in turn, each for its part of the time.
 async fn measure(
-    plugin: &Arc<Plugin>,
-    sample: &Sample,
+    load: &Load,
     manifest: &Manifest,
-    args: &BenchArgs,
+    time: Duration,
 ) -> Result<Vec<Measured>, CliError> {
-    let many = manifest.limits.max_in_flight.min(MANY);
+    let message = load.payload.len() + AROUND;
+    let many = manifest.limits.max_in_flight.min(MANY).min(SOCKET_ROOM / message);
     // What comes first is slower: it is not counted.
-    calls(plugin, sample, many, Duration::from_millis(50)).await?;
-    let part = Duration::from_secs(args.seconds) / 8;
+    calls(load, many.max(1), Duration::from_millis(50)).await?;
+    let part = time / 8;
     let mut rows = Vec::new();
     for in_flight in if many > 1 { vec![1, many] } else { vec![1] } {
-        rows.push(calls(plugin, sample, in_flight, part).await?.measured("plugin", in_flight));
+        rows.push(calls(load, in_flight, part).await?.measured("plugin", in_flight));
         // One at a time or many: a function is called the same.
-        if plugin.boundary() == Boundary::Cdylib && in_flight > 1 {
+        if load.plugin.boundary() == Boundary::Cdylib && in_flight > 1 {
             continue;
         }
-        for (what, taken) in beside(manifest, in_flight, part).await? {
+        for (what, taken) in beside(manifest, message, in_flight, part).await? {
             rows.push(taken.measured(what, in_flight));
         }
     }
+    let item = message + load.sample.params.get().len();
     for items in [MANY, LARGE] {
-        rows.push(batches(plugin, sample, items, part).await?.measured("batches", items));
+        if items * item <= manifest.limits.max_frame {
+            rows.push(batches(load, items, part).await?.measured("batches", items));
+        }
     }
     Ok(rows)
 }
@@ -81,6 +95,7 @@ async fn measure(
 /// What the boundary costs without the plugin.
 async fn beside(
     manifest: &Manifest,
+    message: usize,
     in_flight: usize,
     part: Duration,
 ) -> Result<Vec<(&'static str, Taken)>, CliError> {
@@ -89,10 +104,10 @@ async fn beside(
         let Entry::Sidecar(entry) = entry else {
             return Ok(vec![("bare function", baseline::function(part))]);
         };
-        let mut all = vec![("raw socket", baseline::socket(in_flight, part)?)];
+        let mut all = vec![("raw socket", baseline::socket(message, in_flight, part)?)];
         let program = entry.command.into_iter().next().unwrap_or_default();
         if is_python(&program) {
-            all.push(("raw python", baseline::python(&program, in_flight, part)?));
+            all.push(("raw python", baseline::python(&program, message, in_flight, part)?));
         }
         Ok(all)
     });
@@ -109,30 +124,20 @@ fn thread_lost(error: tokio::task::JoinError) -> CliError {
 }
 
 /// Calls, `in_flight` at a time, until the time is over.
-async fn calls(
-    plugin: &Arc<Plugin>,
-    sample: &Sample,
-    in_flight: usize,
-    time: Duration,
-) -> Result<Taken, CliError> {
+async fn calls(load: &Load, in_flight: usize, time: Duration) -> Result<Taken, CliError> {
     side_by_side(in_flight, time, || {
-        let (plugin, sample) = (Arc::clone(plugin), sample.clone());
-        async move || answered(&plugin, &sample).await
+        let load = load.clone();
+        async move || answered(&load).await
     })
     .await
 }
 
 /// Batches until the time is over, two at a time so that the plugin never waits for its caller; an
 /// item's time is its share of its batch's.
-async fn batches(
-    plugin: &Arc<Plugin>,
-    sample: &Sample,
-    items: usize,
-    time: Duration,
-) -> Result<Taken, CliError> {
+async fn batches(load: &Load, items: usize, time: Duration) -> Result<Taken, CliError> {
     let mut taken = side_by_side(2, time, || {
-        let (plugin, sample) = (Arc::clone(plugin), sample.clone());
-        async move || batch(&plugin, &sample, items).await
+        let load = load.clone();
+        async move || batch(&load, items).await
     })
     .await?;
     let share = u32::try_from(items).unwrap_or(u32::MAX);
@@ -178,8 +183,9 @@ where
     Ok(taken)
 }
 
-async fn batch(plugin: &Plugin, sample: &Sample, items: usize) -> Result<(), PluginError> {
-    let item = || Item { params: sample.params.clone(), payload: Bytes::from_static(&PAYLOAD) };
+async fn batch(load: &Load, items: usize) -> Result<(), PluginError> {
+    let Load { plugin, sample, payload } = load;
+    let item = || Item { params: sample.params.clone(), payload: payload.clone() };
     let items = std::iter::repeat_with(item).take(items).collect();
     let mut ongoing = plugin.call_batch(&sample.method, items, None);
     while let Some(update) = ongoing.next().await {
@@ -192,23 +198,23 @@ async fn batch(plugin: &Plugin, sample: &Sample, items: usize) -> Result<(), Plu
 
 /// Calls until there is an answer: a plugin may take fewer calls at once than its manifest allows, and
 /// who comes too early waits like anybody else.
-async fn answered(plugin: &Plugin, sample: &Sample) -> Result<(), PluginError> {
+async fn answered(Load { plugin, sample, payload }: &Load) -> Result<(), PluginError> {
     loop {
-        match sample.call(plugin, Bytes::from_static(&PAYLOAD), None).await {
+        match sample.call(plugin, payload.clone(), None).await {
             Err(error) if error.code() == "overloaded" => yield_now().await,
             ended => return ended.map(drop),
         }
     }
 }
 
-fn table(plugin: &Plugin, sample: &Sample, rows: &[Measured]) -> String {
+fn table(Load { plugin, sample, payload }: &Load, rows: &[Measured]) -> String {
     let mut table = format!(
         "{} {} ({}): `{}` with {} bytes beside it\n\n{:<14}{:>10}{:>14}{:>13}{:>13}\n",
         plugin.name(),
         plugin.version(),
         plugin.boundary().as_str(),
         sample.method,
-        PAYLOAD.len(),
+        payload.len(),
         "",
         "in flight",
         "calls/s",
@@ -219,13 +225,13 @@ fn table(plugin: &Plugin, sample: &Sample, rows: &[Measured]) -> String {
     table
 }
 
-fn object(plugin: &Plugin, sample: &Sample, rows: &[Measured]) -> serde_json::Value {
+fn object(Load { plugin, sample, payload }: &Load, rows: &[Measured]) -> serde_json::Value {
     json!({
         "plugin": plugin.name(),
         "version": plugin.version(),
         "boundary": plugin.boundary().as_str(),
         "method": sample.method,
-        "payload_bytes": PAYLOAD.len(),
+        "payload_bytes": payload.len(),
         "rows": rows.iter().map(Measured::json).collect::<Vec<_>>(),
     })
 }

@@ -35,7 +35,7 @@ inspect io itertools json locale logging math numbers operator os pickle platfor
 select selectors shutil signal site socket ssl stat string subprocess sys tempfile threading time \
 token tokenize traceback types typing uuid warnings weakref \
 alloc core std proc_macro test build deps examples incremental vendor src target serde serde_json \
-rollout_plugin rollout_plugin_abi rollout_plugin_sdk";
+gymnasium numpy rollout_plugin rollout_plugin_abi rollout_plugin_sdk";
 
 pub(super) fn run(args: &NewArgs) -> Result<(), CliError> {
     let dir = &args.dir;

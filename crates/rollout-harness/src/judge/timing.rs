@@ -58,7 +58,7 @@ fn deadline(evidence: &Evidence, at: Mono, failed: &WorkerFailed) -> Option<Mono
 }
 
 /// The credited time, less the microsecond to which the event rounds it.
-fn credit(failed: &WorkerFailed) -> Duration {
+pub(crate) fn credit(failed: &WorkerFailed) -> Duration {
     Duration::try_from_secs_f64((failed.credited_ms - 0.001) / 1e3).unwrap_or_default()
 }
 

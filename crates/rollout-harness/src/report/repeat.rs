@@ -5,6 +5,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use rollout_core::duration::as_ms;
+use rollout_core::percentile;
 use serde::Serialize;
 
 use super::live::finished;
@@ -84,20 +85,29 @@ impl<W: Write> Progress for Rows<W> {
 
 /// How a figure is distributed over runs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Spread {
-    min: f64,
-    median: f64,
-    p99: f64,
-    max: f64,
+pub struct Spread {
+    /// The least.
+    pub min: f64,
+    /// Half of them are not above it.
+    pub median: f64,
+    /// 99 of 100 are not above it.
+    pub p99: f64,
+    /// The greatest.
+    pub max: f64,
 }
 
 impl Spread {
-    /// By the nearest rank, so that every number is one that was measured.
-    pub(super) fn of(mut values: Vec<f64>) -> Option<Self> {
+    /// The least, the median, the 99th of a hundred, the greatest.
+    pub(super) const fn values(self) -> [f64; 4] {
+        [self.min, self.median, self.p99, self.max]
+    }
+
+    /// By the nearest rank, so that every number is one that was measured; of none there is none.
+    #[must_use]
+    pub fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
-        let rank = |percent: usize| values.get((values.len() * percent).div_ceil(100).max(1) - 1);
-        let (min, median, p99, max) = (rank(0)?, rank(50)?, rank(99)?, rank(100)?);
-        Some(Self { min: *min, median: *median, p99: *p99, max: *max })
+        let rank = |percent| percentile(&values, percent);
+        Some(Self { min: rank(0)?, median: rank(50)?, p99: rank(99)?, max: rank(100)? })
     }
 }
 

@@ -37,7 +37,7 @@ pub fn summary(run: &Run, look: Look) -> String {
     );
     for check in verdict.complaints() {
         let sign = look.outcome(check.outcome, mark(check.outcome));
-        let _ = writeln!(text, "\n  {sign} {}", look.outcome(check.outcome, check.name));
+        let _ = writeln!(text, "\n  {sign} {}", look.outcome(check.outcome, &check.name));
         let _ = writeln!(text, "{}", wrap(&check.detail, 4));
     }
     if verdict.outcome != Outcome::Pass {

@@ -1,27 +1,27 @@
 //! Plays the timeline: starts the processes, waits for each step inside its budget, kills one.
 
-use std::collections::BTreeSet;
-use std::env;
-use std::net::{SocketAddr, TcpStream};
+use std::mem;
+use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use rollout_core::{Body, Clock, Mono, SystemClock};
-use rollout_process::{Signal, Spawn};
+use rollout_core::{Body, Clock, Mono, SystemClock, WorkerId};
+use rollout_process::Signal;
 
-use super::cast::{Actor, Cast};
-use super::leftovers::Traces;
 use super::{Fault, Ids, Options, SmokeError, Trouble, chain};
 use crate::Interrupt;
-use crate::binaries::{self, Binaries, BuildError, workspace_root};
-use crate::fixtures::{Fixtures, Layout, on};
-use crate::judge::{Evidence, WorkerWitness};
-use crate::processes::trees;
+use crate::binaries::{self, Binaries, BuildError};
+use crate::fixtures::{Fixtures, Layout};
+use crate::fleet::{Config, Fleet, FleetOptions, POLL, Reach, Spec};
+use crate::judge::{Evidence, Witness, WorkerWitness};
+use crate::record::{Process, Record, Role};
 use crate::timeline::{Progress, Step, StepReport};
 use crate::watchdog::Watchdog;
 
-/// How often the logs are looked at.
-const POLL: Duration = Duration::from_millis(3);
+/// The names of the processes.
+const COORD: &str = "coord";
+const W1: &str = "w1";
+const W2: &str = "w2";
 
 /// A run under way.
 pub(super) struct Play<'a> {
@@ -31,11 +31,8 @@ pub(super) struct Play<'a> {
     ids: Ids,
     progress: &'a mut dyn Progress,
     interrupt: &'a Interrupt,
-    cast: Cast,
+    fleet: Fleet,
     steps: Vec<StepReport>,
-    traces: Traces,
-    first_spawn: Option<Mono>,
-    last_exit: Option<Mono>,
     kill: Option<Mono>,
     w2_stop: Option<Mono>,
     watchdog: Option<Watchdog>,
@@ -54,9 +51,21 @@ impl<'a> Play<'a> {
         progress: &'a mut dyn Progress,
         interrupt: &'a Interrupt,
     ) -> Result<Self, SmokeError> {
+        let mut fleet = Fleet::new(FleetOptions {
+            title: "smoke".to_owned(),
+            layout: layout.clone(),
+            // Until it is built; nothing is started before.
+            program: "rollout".into(),
+            faulty: None,
+            timing: fixtures.timing(),
+            run: ids.run,
+            interrupt: interrupt.clone(),
+        })?;
+        for spec in cast(&fixtures, &layout, ids, options.port) {
+            fleet.add(spec)?;
+        }
         Ok(Self {
-            cast: Cast::new(&layout)?,
-            traces: Traces { layout: layout.clone(), processes: BTreeSet::new(), address: None },
+            fleet,
             options,
             fixtures,
             layout,
@@ -64,8 +73,6 @@ impl<'a> Play<'a> {
             progress,
             interrupt,
             steps: Vec::new(),
-            first_spawn: None,
-            last_exit: None,
             kill: None,
             w2_stop: None,
             watchdog: None,
@@ -79,31 +86,32 @@ impl<'a> Play<'a> {
         if let Err(Trouble::Harness(error)) = self.timeline() {
             return Err(error);
         }
-        let [coordinator, w1, w2] = self.cast.into_witnesses()?;
-        let end = self.last_exit.unwrap_or_else(now);
-        let wall = self.first_spawn.map(|first| end.since(first)).unwrap_or_default();
-        let leftovers = Self::last_look(&self.traces, self.progress, &mut self.steps)?;
+        self.fleet.close()?;
+        let leftovers = Self::last_look(&self.fleet, self.progress, &mut self.steps)?;
+        let mut record = self.fleet.into_record(leftovers);
+        let ran = record.processes.iter().any(|process| !process.lives.is_empty());
+        let wall = if ran { record.ended.since(record.began) } else { Duration::ZERO };
         let evidence = Evidence {
             run: self.ids.run,
-            timing: self.fixtures.timing(),
+            timing: record.timing,
             plugins: self.fixtures.plugin_names(),
             ca_line: self.fixtures.ca_line(),
             steps: self.steps,
-            coordinator,
-            w1: WorkerWitness { id: self.ids.w1, seen: w1 },
-            w2: WorkerWitness { id: self.ids.w2, seen: w2 },
+            coordinator: witness(&mut record, COORD),
+            w1: WorkerWitness { id: self.ids.w1, seen: witness(&mut record, W1) },
+            w2: WorkerWitness { id: self.ids.w2, seen: witness(&mut record, W2) },
             kill: self.kill,
             w2_stop: self.w2_stop,
             harness_late: self.harness_late,
-            leftovers,
+            leftovers: record.leftovers,
         };
         Ok((evidence, wall))
     }
 
     fn timeline(&mut self) -> Result<(), Trouble> {
         let binaries = self.step(Step::Build, Self::build)?;
-        let address = self.step(Step::Coordinator, |play| play.coordinator(&binaries))?;
-        self.step(Step::Workers, |play| play.workers(&binaries, &address))?;
+        self.step(Step::Coordinator, |play| play.coordinator(&binaries))?;
+        self.step(Step::Workers, Self::workers)?;
         self.step(Step::Stable, Self::stable)?;
         self.step(Step::Kill, Self::kill_w1)?;
         let detected = self.step(Step::Detect, Self::detect);
@@ -140,27 +148,29 @@ impl<'a> Play<'a> {
     fn wait<T>(
         &mut self,
         until: Mono,
-        done: impl Fn(&Cast) -> Option<T>,
-        status: impl Fn(&Cast) -> String,
+        done: impl Fn(&Fleet) -> Option<T>,
+        status: impl Fn(&Fleet) -> String,
     ) -> Result<T, Trouble> {
         loop {
-            if let Some(signal) = self.interrupt.requested() {
-                return Err(SmokeError::Interrupted(signal).into());
-            }
             // Looked at before the logs, so that what is in them by then still counts.
             let late = now() > until;
-            self.cast.look()?;
-            if let Some(found) = done(&self.cast) {
+            self.fleet.look()?;
+            if let Some(found) = done(&self.fleet) {
                 return Ok(found);
             }
-            self.cast.unexpected_exit()?;
-            let status = status(&self.cast);
+            self.all_run()?;
+            let status = status(&self.fleet);
             if late {
                 return Err(Trouble::Failed(status));
             }
             self.progress.status(&status);
             thread::sleep(POLL);
         }
+    }
+
+    /// That nobody has ended unasked.
+    fn all_run(&self) -> Result<(), Trouble> {
+        self.fleet.unexpected_exit().map_or(Ok(()), |exit| Err(Trouble::Failed(exit)))
     }
 
     fn build(&mut self) -> Done<Binaries> {
@@ -178,69 +188,41 @@ impl<'a> Play<'a> {
         Ok((binaries, String::new()))
     }
 
-    /// The program in the run's root, with what the sidecars need to be found.
-    fn program(&self, binaries: &Binaries, role: &str, config: &str) -> Spawn {
-        let python = ["python/examples", "python"].map(|dir| workspace_root().join(dir));
-        let spawn = Spawn::new(&binaries.rollout).current_dir(&self.layout.root);
-        let config = Layout::relative(&format!("logs/{config}.toml"));
-        let spawn = spawn.args([role, "run", "--config"]).arg(config);
-        // A workspace whose path holds a colon cannot be put on a search path.
-        match env::join_paths(python) {
-            Ok(path) => spawn.env("PYTHONPATH", path),
-            Err(_) => spawn,
-        }
-    }
-
-    fn coordinator(&mut self, binaries: &Binaries) -> Done<String> {
-        self.fixtures.write_coordinator(&self.layout, self.ids.run, self.options.port)?;
+    fn coordinator(&mut self, binaries: &Binaries) -> Done<()> {
         self.fixtures.write_plugins(&self.layout, &binaries.cdylib)?;
+        self.fleet.set_program(binaries.rollout.clone());
         let start = now();
-        self.first_spawn = Some(start);
-        self.cast.coordinator.start(self.program(binaries, "coordinator", "coord"))?;
-        let address = self.wait(start + limit(Step::Coordinator), listen_addr, |_| {
+        self.fleet.start(COORD)?;
+        self.wait(start + limit(Step::Coordinator), listens, |_| {
             "no coordinator_started event yet".to_owned()
         })?;
-        let connected = address.parse::<SocketAddr>().map_err(|error| error.to_string());
-        let connected = connected.and_then(|address| {
-            self.traces.address = Some(address);
-            TcpStream::connect_timeout(&address, limit(Step::Coordinator))
-                .map_err(|e| e.to_string())
-        });
-        match connected {
-            Ok(_) => Ok((address.clone(), format!("listens on {address}"))),
+        let address = self.fleet.listening(limit(Step::Coordinator))?;
+        match TcpStream::connect_timeout(&address, limit(Step::Coordinator)) {
+            Ok(_) => Ok(((), format!("listens on {address}"))),
             Err(why) => Err(Trouble::Failed(format!("cannot connect to {address}: {why}"))),
         }
     }
 
-    fn workers(&mut self, binaries: &Binaries, address: &str) -> Done<()> {
-        let address = self.options.port.map(|_| address);
-        let ids = self.ids;
-        for (name, id) in [("w1", ids.w1), ("w2", ids.w2)] {
-            self.fixtures.write_worker(&self.layout, name, (ids.run, id), address)?;
-            let mut spawn = self.program(binaries, "worker", name);
-            spawn = spawn.args(["--worker-id", &id.to_string()]);
-            for manifest in self.fixtures.manifests() {
-                spawn = spawn.arg("--plugin").arg(manifest);
-            }
-            let actor = if id == ids.w1 { &mut self.cast.w1 } else { &mut self.cast.w2 };
-            actor.start(spawn)?;
+    fn workers(&mut self) -> Done<()> {
+        for name in [W1, W2] {
+            self.fleet.start(name)?;
         }
-        self.cast.look()?;
-        self.cast.unexpected_exit()?;
-        let pids = [&self.cast.w1, &self.cast.w2].map(|w| w.pid().unwrap_or_default());
+        self.fleet.look()?;
+        self.all_run()?;
+        let pids = [W1, W2].map(|worker| self.fleet.pid(worker).unwrap_or_default());
         Ok(((), format!("pids {} and {}", pids[0], pids[1])))
     }
 
     fn stable(&mut self) -> Done<()> {
         let plugins = self.fixtures.plugin_names().len();
         let Ids { w1, w2, .. } = self.ids;
-        let beats = move |cast: &Cast| [w1, w2].map(|id| cast.says("worker_heartbeat", id));
-        let probed = |cast: &Cast| [&cast.w1, &cast.w2].map(Cast::probed);
+        let beats = move |fleet: &Fleet| [w1, w2].map(|id| fleet.says("worker_heartbeat", id));
+        let probed = |fleet: &Fleet| [W1, W2].map(|worker| probed(fleet, worker));
         self.wait(
             now() + limit(Step::Stable),
-            |cast| (beats(cast) == [true; 2] && probed(cast) == [plugins; 2]).then_some(()),
-            |cast| {
-                let (beats, probed) = (beats(cast), probed(cast));
+            |fleet| (beats(fleet) == [true; 2] && probed(fleet) == [plugins; 2]).then_some(()),
+            |fleet| {
+                let (beats, probed) = (beats(fleet), probed(fleet));
                 let worker = |n: usize| {
                     let beat = if beats[n] { "beats" } else { "has not beaten" };
                     format!("w{} {beat}, {} of {plugins} plugins answered", n + 1, probed[n])
@@ -252,16 +234,16 @@ impl<'a> Play<'a> {
     }
 
     fn kill_w1(&mut self) -> Done<()> {
-        self.traces.processes.extend(trees(&self.cast.pids()).map_err(on("read", "/proc"))?);
         self.watchdog = Some(Watchdog::start());
-        let kill = now();
-        self.kill = Some(kill);
         if self.options.fault == Fault::None {
+            self.kill = Some(now());
             return Ok(((), "left alone".to_owned()));
         }
-        self.cast.w1.end(Signal::SIGKILL);
+        self.fleet.kill(W1)?;
+        let kill = self.fleet.faults().last().map_or_else(now, |fault| fault.began);
+        self.kill = Some(kill);
         let until = kill + limit(Step::Kill);
-        let exit = self.wait(until, |cast| cast.w1.exit, |_| "w1 is still there".to_owned())?;
+        let exit = self.wait(until, |fleet| fleet.exit(W1), |_| "w1 is still there".to_owned())?;
         if exit.signal != Some(Signal::SIGKILL as i32) {
             return Err(Trouble::Failed(format!("w1 {exit}, not by the SIGKILL")));
         }
@@ -271,8 +253,8 @@ impl<'a> Play<'a> {
     fn detect(&mut self) -> Done<()> {
         let (kill, w1) = (self.kill.unwrap_or_else(now), self.ids.w1);
         let timing = self.fixtures.timing();
-        let deadline = |cast: &Cast| {
-            let mut events = cast.about(w1);
+        let deadline = |fleet: &Fleet| {
+            let mut events = fleet.about(w1);
             let beat = events.rfind(|event| matches!(event.body, Body::WorkerHeartbeat(_)));
             let left = beat.map(|beat| timing.deadline(beat.mono).since(now()));
             match left.unwrap_or_default() {
@@ -282,25 +264,24 @@ impl<'a> Play<'a> {
         };
         let found = self.wait(
             kill + self.options.patience,
-            |cast| cast.says("worker_failed", w1).then_some(()),
-            |cast| format!("{}, no worker_failed(w1) yet", deadline(cast)),
+            |fleet| fleet.says("worker_failed", w1).then_some(()),
+            |fleet| format!("{}, no worker_failed(w1) yet", deadline(fleet)),
         );
         self.harness_late = self.watchdog.take().map(Watchdog::stop).unwrap_or_default();
         found.map(|()| ((), String::new()))
     }
 
     fn stop_w2(&mut self) -> Done<()> {
-        self.traces.processes.extend(trees(&self.cast.pids()).map_err(on("read", "/proc"))?);
         let (stop, id) = (now(), self.ids.w2);
         self.w2_stop = Some(stop);
-        self.cast.w2.end(Signal::SIGTERM);
-        if self.cast.w1.exit.is_none() {
-            self.cast.w1.end(Signal::SIGTERM);
+        self.fleet.terminate(W2)?;
+        if self.fleet.exit(W1).is_none() {
+            self.fleet.terminate(W1)?;
         }
         let exit = self.wait(
             stop + limit(Step::StopWorker),
-            |cast| cast.w2.exit.filter(|_| cast.says("worker_deregistered", id)),
-            |cast| match cast.w2.exit {
+            |fleet| fleet.exit(W2).filter(|_| fleet.says("worker_deregistered", id)),
+            |fleet| match fleet.exit(W2) {
                 Some(exit) => format!("w2 {exit}, without worker_deregistered"),
                 None => "w2 is still there".to_owned(),
             },
@@ -310,20 +291,15 @@ impl<'a> Play<'a> {
 
     fn stop_coordinator(&mut self) -> Done<()> {
         let until = now() + limit(Step::StopCoordinator);
-        self.cast.coordinator.end(Signal::SIGTERM);
-        let ended = |actor: &Actor| actor.exit;
-        let exit = self.wait(
-            until,
-            |cast| ended(&cast.coordinator),
-            |_| "the coordinator is still there".to_owned(),
-        )?;
-        self.last_exit = Some(now());
+        self.fleet.terminate(COORD)?;
+        let there = |_: &Fleet| "the coordinator is still there".to_owned();
+        let exit = self.wait(until, |fleet| fleet.exit(COORD), there)?;
         Ok(((), exit.to_string()))
     }
 
     /// Looks for leftovers until there are none or the step's time is over.
     fn last_look(
-        traces: &Traces,
+        fleet: &Fleet,
         progress: &mut dyn Progress,
         steps: &mut Vec<StepReport>,
     ) -> Result<Vec<String>, SmokeError> {
@@ -331,7 +307,7 @@ impl<'a> Play<'a> {
         progress.started(step);
         let start = now();
         let left = loop {
-            let left = traces.found()?;
+            let left = fleet.left()?;
             if left.is_empty() || now().since(start) > limit(step) {
                 break left;
             }
@@ -355,9 +331,38 @@ fn limit(step: Step) -> Duration {
     step.budget().limit().unwrap_or(Duration::MAX)
 }
 
-fn listen_addr(cast: &Cast) -> Option<String> {
-    cast.coordinator.log().events().find_map(|event| match &event.body {
-        Body::CoordinatorStarted(started) => Some(started.listen_addr.clone()),
-        _ => None,
+/// The three processes, with the configurations of the fixtures.
+fn cast(fixtures: &Fixtures, layout: &Layout, ids: Ids, port: Option<u16>) -> [Spec; 3] {
+    let worker = |name: &str, id: WorkerId| Spec {
+        role: Role::Worker { id },
+        config: Config::Whole(fixtures.worker(name, ids.run, None)),
+        plugins: fixtures.manifests(layout),
+        // A port that was asked for is not in the fixture.
+        reach: if port.is_some() { Reach::Direct } else { Reach::Configured },
+        ..Spec::worker(name)
+    };
+    let config = Config::Whole(fixtures.coordinator(ids.run, port));
+    let coordinator = Spec { config, ..Spec::coordinator() };
+    [coordinator, worker(W1, ids.w1), worker(W2, ids.w2)]
+}
+
+fn listens(fleet: &Fleet) -> Option<()> {
+    fleet.events(COORD).any(|e| matches!(e.body, Body::CoordinatorStarted(_))).then_some(())
+}
+
+/// How many plugins of a worker have answered their probe.
+fn probed(fleet: &Fleet, worker: &str) -> usize {
+    fleet.events(worker).filter(|e| matches!(e.body, Body::PluginProbed(_))).count()
+}
+
+/// What a process has left behind.
+fn witness(record: &mut Record, name: &str) -> Witness {
+    let process = record.processes.iter_mut().find(|process| process.name == name);
+    let process: Option<&mut Process> = process;
+    process.map_or_else(Witness::default, |process| Witness {
+        log: mem::take(&mut process.log),
+        stderr: mem::take(&mut process.stderr),
+        exit: process.exit(),
+        life: process.lives.first().cloned(),
     })
 }

@@ -1,6 +1,7 @@
 //! Controls for the judge: made-up evidence of a good run, spoilt in one way at a time. The judge
 //! has to see each of them, by the right name.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use rollout_core::event::{
 use rollout_core::{Event, Level, Mono, RunId, WorkerId};
 use rollout_harness::judge::{Evidence, LATENESS_LIMIT, Outcome, judge};
 use rollout_harness::log::Log;
-use rollout_harness::{Step, StepReport};
+use rollout_harness::{Check, Step, StepReport};
 use rollout_process::Exit;
 
 /// Judges evidence spoilt by `spoil`: the outcome, and the names of the checks that did not pass.
@@ -21,7 +22,14 @@ fn spoilt(spoil: impl FnOnce(&mut Evidence, &mut Stream)) -> (Outcome, Vec<&'sta
     spoil(&mut evidence, &mut stream);
     evidence.coordinator.log = stream.log();
     let verdict = judge(&evidence);
-    (verdict.outcome, verdict.complaints().map(|check| check.name).collect())
+    (verdict.outcome, verdict.complaints().map(name).collect())
+}
+
+fn name(check: &Check) -> &'static str {
+    match &check.name {
+        Cow::Borrowed(name) => name,
+        Cow::Owned(name) => panic!("a name that was made up: {name}"),
+    }
 }
 
 fn failed(credited_ms: f64) -> WorkerFailed {
@@ -301,7 +309,7 @@ fn a_run_that_never_came_to_the_kill_fails_by_the_step_that_stopped_it_alone() {
     let result = Err("coord exited with 78".to_owned());
     evidence.steps = vec![StepReport { step: Step::Coordinator, took: ms(5), result }];
     let verdict = judge(&evidence);
-    let names: Vec<_> = verdict.complaints().map(|check| check.name).collect();
+    let names: Vec<_> = verdict.complaints().map(name).collect();
     assert_eq!((verdict.outcome, names), (Outcome::Fail, vec!["timeline", "exits"]));
     assert!(verdict.complaints().any(|check| check.detail.contains("exited with 78")));
 }

@@ -121,7 +121,7 @@ pub(crate) fn good() -> (Evidence, Stream) {
     let killed = Some(Exit { code: None, signal: Some(9) });
     let worker = |id, exit| WorkerWitness {
         id,
-        seen: Witness { log: worker_log(run), stderr: String::new(), exit },
+        seen: Witness { log: worker_log(run), exit, ..Witness::default() },
     };
     let evidence = Evidence {
         run,
@@ -129,7 +129,7 @@ pub(crate) fn good() -> (Evidence, Stream) {
         plugins: PLUGINS.map(str::to_owned).to_vec(),
         ca_line: Some(CA_LINE.to_owned()),
         steps: vec![StepReport { step: Step::Build, took: ms(400), result: Ok(String::new()) }],
-        coordinator: Witness { log: Log::default(), stderr: format!("{CA_LINE}\n"), exit: clean },
+        coordinator: Witness { stderr: format!("{CA_LINE}\n"), exit: clean, ..Witness::default() },
         w1: worker(w1, killed),
         w2: worker(w2, clean),
         kill: Some(KILL),

@@ -1,5 +1,6 @@
 //! What the reports say, and that it fits.
 
+use std::path::Path;
 use std::time::Duration;
 
 use rollout_harness::fixtures::Layout;
@@ -21,7 +22,7 @@ fn run(passes: bool) -> Run {
     }
     evidence.coordinator.log = stream.log();
     let verdict = judge(&evidence);
-    let layout = Layout { root: "/run".into() };
+    let layout = Layout::smoke(Path::new("/run"));
     Run { evidence, verdict, layout, wall: Duration::from_millis(6100) }
 }
 
@@ -41,7 +42,7 @@ fn a_failure_shows_every_complaint_the_end_of_each_log_and_where_more_is() {
     let failed = run(false);
     let text = summary(&failed, Look::default());
     for check in failed.verdict.complaints() {
-        assert!(text.contains(check.name), "{} in {text}", check.name);
+        assert!(text.contains(&*check.name), "{} in {text}", check.name);
     }
     for part in ["coord.log, ", "w1.log, ", "w2.log, ", "coord.stderr", "worker_deregistered  w2"] {
         assert!(text.contains(part), "{part} in {text}");

@@ -23,9 +23,12 @@ use crate::call::{Failed, Reply};
 use crate::error::{Cause, Executed, Exited};
 use crate::event::HostEvent;
 
-/// How long the second of two signs of one end (the socket's, the process's) is waited for, so that
-/// the error says all there is to say.
+/// How long answers are read on after the process's end: another process may hold the socket open.
 pub(super) const LAST_WORDS: Duration = Duration::from_millis(100);
+/// How long the process's end is waited for after the socket's, so that the error says what it was.
+/// A process that ends needs a moment, on a busy machine a long one; one that closes its socket and
+/// stays is rare.
+pub(super) const LAST_BREATH: Duration = Duration::from_secs(1);
 
 /// What lasts as long as one process.
 pub(super) struct Link {
@@ -52,7 +55,7 @@ impl Link {
             _ = stop.wait_for(|stop| *stop) => Down::Asked,
         };
         let down = match down {
-            Down::HungUp => child.exited_within(LAST_WORDS).await.map_or(down, Down::Exited),
+            Down::HungUp => child.exited_within(LAST_BREATH).await.map_or(down, Down::Exited),
             Down::Exited(_) => {
                 // Answers that it wrote before its end are still in the socket.
                 let _ = timeout(LAST_WORDS, reading.as_mut()).await;

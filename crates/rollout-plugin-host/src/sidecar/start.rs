@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::calls::QUEUED;
 use super::frame::{Frame, FrameError};
-use super::link::{LAST_WORDS, Link};
+use super::link::{LAST_BREATH, LAST_WORDS, Link};
 use super::process::{Child, Process, Shared, encode};
 use super::python;
 use super::socket::Socket;
@@ -270,7 +270,7 @@ fn has_all(known: &[Method], ready: &Ready) -> Result<(), Cause> {
 async fn give_up(mut child: Child, cause: Cause) -> Cause {
     if let Cause::Closed { .. } = cause {
         // The process is likely to be ending, and its end says more.
-        if let Some(exited) = child.exited_within(LAST_WORDS).await {
+        if let Some(exited) = child.exited_within(LAST_BREATH).await {
             return Cause::Exited(exited);
         }
     }

@@ -57,8 +57,8 @@ async fn a_session_may_be_silent_for_longer_than_headers_may_take() {
         until_closed(&mut fleet.raw(&[b"h2"]).await).await;
         assert_eq!(kind(fleet.refusal().await), RefusalKind::Timeout);
     }
-    link.up.send(Up::Beat { beat: 1 }).await.unwrap();
-    assert_eq!(held.session.up.next().await.unwrap(), Some(Up::Beat { beat: 1 }));
+    link.up.send(Up::beat(1)).await.unwrap();
+    assert_eq!(held.session.up.next().await.unwrap(), Some(Up::beat(1)));
     assert!(fleet.refusals.try_recv().is_err());
 }
 
@@ -83,8 +83,8 @@ async fn a_connection_over_the_limit_is_closed_at_once_and_a_free_place_is_taken
     let refused = fleet.connect(&tls).await.unwrap_err();
     assert!(refused.to_string().contains(&fleet.addr), "{refused}");
     assert_eq!(kind(fleet.refusal().await), RefusalKind::Capacity);
-    first.up.send(Up::Beat { beat: 1 }).await.unwrap();
-    assert_eq!(first_held.session.up.next().await.unwrap(), Some(Up::Beat { beat: 1 }));
+    first.up.send(Up::beat(1)).await.unwrap();
+    assert_eq!(first_held.session.up.next().await.unwrap(), Some(Up::beat(1)));
     drop(second);
     let again = soon("a free place", async {
         loop {
@@ -111,8 +111,8 @@ async fn a_frame_over_the_limit_closes_its_connection_and_no_other() {
     assert_eq!(refusal.kind, RefusalKind::Protocol);
     assert!(identity.is_some() && refusal.detail.contains("size"), "{refusal:?}");
     until_closed(&mut raw).await;
-    other.up.send(Up::Beat { beat: 1 }).await.unwrap();
-    assert_eq!(held.session.up.next().await.unwrap(), Some(Up::Beat { beat: 1 }));
+    other.up.send(Up::beat(1)).await.unwrap();
+    assert_eq!(held.session.up.next().await.unwrap(), Some(Up::beat(1)));
 }
 
 #[tokio::test]

@@ -18,12 +18,18 @@ async fn next_up(held: &mut Held) -> Result<Option<Up>, WireError> {
 async fn every_message_arrives_as_it_was_sent_and_the_end_after_the_last() {
     let mut fleet = Fleet::new();
     let (mut link, mut held) = fleet.session().await;
-    for up in [register(), Up::Beat { beat: u64::MAX }, Up::Draining, Up::Deregister] {
+    for up in [register(), Up::beat(u64::MAX), Up::Draining, Up::Deregister] {
         link.up.send(up.clone()).await.unwrap();
         assert_eq!(next_up(&mut held).await.unwrap(), Some(up));
     }
     for down in [
-        Down::Registered { run_id: RunId::generate(), epoch: 1, term: 2, resumed: true },
+        Down::Registered {
+            run_id: RunId::generate(),
+            epoch: 1,
+            term: 2,
+            resumed: true,
+            waited_ms: 0,
+        },
         Down::Ack { beat: 9, durable: 8 },
         Down::Fenced { reason: FenceReason::Superseded },
         Down::Rejected { reason: RejectReason::Timing, detail: "a \"b\"\n".into() },
@@ -72,7 +78,7 @@ async fn a_side_that_wakes_to_hundreds_of_small_frames_reads_them_all() {
     let (mut link, mut held) = fleet.session().await;
     let ups = async {
         for beat in 1..=550 {
-            link.up.send(Up::Beat { beat }).await.unwrap();
+            link.up.send(Up::beat(beat)).await.unwrap();
             for _ in 0..4 {
                 yield_now().await;
             }
@@ -89,7 +95,7 @@ async fn a_side_that_wakes_to_hundreds_of_small_frames_reads_them_all() {
     };
     soon("acks that nobody reads", downs).await;
     for beat in 1..=550 {
-        assert_eq!(next_up(&mut held).await.unwrap(), Some(Up::Beat { beat }));
+        assert_eq!(next_up(&mut held).await.unwrap(), Some(Up::beat(beat)));
     }
     for beat in 1..=400 {
         let ack = soon("an ack", link.down.next()).await.unwrap();
@@ -106,7 +112,7 @@ async fn a_reader_that_resumes_gets_thousands_of_lines_in_order_and_the_sender_w
     let sent = std::sync::atomic::AtomicU64::new(0);
     let send = async {
         for beat in 1..=LINES {
-            up.send(Up::Beat { beat }).await.unwrap();
+            up.send(Up::beat(beat)).await.unwrap();
             down.send(Down::Ack { beat, durable: beat }).await.unwrap();
             sent.store(beat, std::sync::atomic::Ordering::Relaxed);
         }
@@ -119,7 +125,7 @@ async fn a_reader_that_resumes_gets_thousands_of_lines_in_order_and_the_sender_w
         }
         assert!(before < LINES / 2, "{before} lines were buffered for a side that does not read");
         for beat in 1..=LINES {
-            assert_eq!(held.session.up.next().await.unwrap(), Some(Up::Beat { beat }));
+            assert_eq!(held.session.up.next().await.unwrap(), Some(Up::beat(beat)));
             let ack = link.down.next().await.unwrap();
             assert_eq!(ack, Some(Down::Ack { beat, durable: beat }));
             if beat % 1000 == 0 {
@@ -187,7 +193,7 @@ async fn keys_of_a_newer_peer_are_ignored() {
     let mut fleet = Fleet::new();
     let body = "{\"beat\":7,\"mood\":[1,{}],\"type\":\"beat\"}\r\n";
     let (lines, error, answer) = post(&mut fleet, body.into()).await;
-    assert_eq!(lines, [Up::Beat { beat: 7 }]);
+    assert_eq!(lines, [Up::beat(7)]);
     assert!(error.is_none() && answer.is_empty());
 }
 
@@ -227,6 +233,7 @@ async fn the_worker_is_told_what_it_did_wrong_and_other_sessions_go_on() {
         version,
         plugins,
         timing,
+        unix_ms: None,
     };
     link.up.send(long).await.unwrap();
     assert!(next_up(&mut held).await.is_err());
@@ -234,8 +241,8 @@ async fn the_worker_is_told_what_it_did_wrong_and_other_sessions_go_on() {
     let told = soon("a line", link.down.next()).await.unwrap();
     assert!(matches!(told, Some(Down::Rejected { reason: RejectReason::Protocol, .. })));
     assert_eq!(soon("the end", link.down.next()).await.unwrap(), None);
-    other.up.send(Up::Beat { beat: 1 }).await.unwrap();
-    assert_eq!(next_up(&mut other_held).await.unwrap(), Some(Up::Beat { beat: 1 }));
+    other.up.send(Up::beat(1)).await.unwrap();
+    assert_eq!(next_up(&mut other_held).await.unwrap(), Some(Up::beat(1)));
     other_held.session.down.send(Down::Ack { beat: 1, durable: 0 }).await.unwrap();
     let ack = tokio::time::timeout(LONG, other.down.next()).await.unwrap().unwrap();
     assert_eq!(ack, Some(Down::Ack { beat: 1, durable: 0 }));

@@ -72,6 +72,7 @@ pub(crate) fn register() -> Up {
         version: "0.1.0".into(),
         plugins: vec!["echo".into()],
         timing: (&TimeBudget::default()).into(),
+        unix_ms: Some(1_700_000_000_000),
     }
 }
 
@@ -145,9 +146,9 @@ impl Fleet {
     /// That a new worker is served as if nothing had happened.
     pub(crate) async fn still_serves(&mut self) {
         let (link, mut held) = self.session().await;
-        link.up.send(Up::Beat { beat: 1 }).await.unwrap();
+        link.up.send(Up::beat(1)).await.unwrap();
         let line = soon("a beat", held.session.up.next()).await.unwrap();
-        assert_eq!(line, Some(Up::Beat { beat: 1 }));
+        assert_eq!(line, Some(Up::beat(1)));
     }
 
     pub(crate) async fn tcp(&self) -> TcpStream {

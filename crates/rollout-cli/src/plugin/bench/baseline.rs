@@ -15,18 +15,16 @@ use rollout_process::{Io, Spawn};
 
 use super::measured::Taken;
 
-/// About what a call of 64 bytes comes to on the wire.
-const MESSAGE: usize = 192;
 /// Calls through a pointer are timed in batches.
 const BATCH: u32 = 1_000;
 
-/// Messages to a thread that sends them back, with so many on their way. Blocking reads and writes,
-/// one each a message.
-pub(super) fn socket(in_flight: usize, time: Duration) -> io::Result<Taken> {
+/// Messages of so many bytes to a thread that sends them back, with so many on their way. Blocking reads
+/// and writes, one each a message.
+pub(super) fn socket(message: usize, in_flight: usize, time: Duration) -> io::Result<Taken> {
     let (near, far) = UnixStream::pair()?;
     thread::scope(|scope| {
-        scope.spawn(|| send_back(&far));
-        let taken = ping(&near, in_flight, time);
+        scope.spawn(|| send_back(&far, message));
+        let taken = ping(&near, message, in_flight, time);
         // Whatever has happened, the other side's read ends now.
         let closed = near.shutdown(Shutdown::Both);
         taken.and_then(|taken| closed.map(|()| taken))
@@ -35,29 +33,35 @@ pub(super) fn socket(in_flight: usize, time: Duration) -> io::Result<Taken> {
 
 /// What a Python process is given to do with the socket that is its standard input.
 const SEND_BACK: &str = "
-import socket
-far = socket.socket(fileno=0)
-while message := far.recv(192, socket.MSG_WAITALL):
+import socket, sys
+far, size = socket.socket(fileno=0), int(sys.argv[1])
+while message := far.recv(size, socket.MSG_WAITALL):
     far.sendall(message)
 ";
 
 /// As `socket`, with a process of this interpreter that sends back: what a sidecar in Python would take
 /// without frames, JSON and an SDK.
-pub(super) fn python(program: &str, in_flight: usize, time: Duration) -> io::Result<Taken> {
+pub(super) fn python(
+    program: &str,
+    message: usize,
+    in_flight: usize,
+    time: Duration,
+) -> io::Result<Taken> {
     let (near, far) = UnixStream::pair()?;
     let far = Io::File(OwnedFd::from(far).into());
-    let spawn = Spawn::new(program).args(["-S", "-c", SEND_BACK]).stdin(far);
+    let size = message.to_string();
+    let spawn = Spawn::new(program).args(["-S", "-c", SEND_BACK, &size]).stdin(far);
     let child = spawn.spawn().map_err(io::Error::other)?;
     // Its start is not counted.
-    ping(&near, 1, Duration::ZERO)?;
-    let taken = ping(&near, in_flight, time);
+    ping(&near, message, 1, Duration::ZERO)?;
+    let taken = ping(&near, message, in_flight, time);
     drop(near);
     child.wait();
     taken
 }
 
-fn send_back(mut far: &UnixStream) {
-    let mut message = [0; MESSAGE];
+fn send_back(mut far: &UnixStream, message: usize) {
+    let mut message = vec![0; message];
     while far.read_exact(&mut message).is_ok() {
         if far.write_all(&message).is_err() {
             return;
@@ -65,8 +69,13 @@ fn send_back(mut far: &UnixStream) {
     }
 }
 
-fn ping(mut near: &UnixStream, in_flight: usize, time: Duration) -> io::Result<Taken> {
-    let mut message = [7; MESSAGE];
+fn ping(
+    mut near: &UnixStream,
+    message: usize,
+    in_flight: usize,
+    time: Duration,
+) -> io::Result<Taken> {
+    let mut message = vec![7; message];
     let start = SystemClock.now();
     let end = start + time;
     let mut sent = VecDeque::with_capacity(in_flight);

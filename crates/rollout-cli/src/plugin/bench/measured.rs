@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rollout_core::percentile;
 use serde_json::{Value, json};
 
 /// What was timed.
@@ -28,14 +29,8 @@ impl Taken {
         self.each.sort_unstable();
         let seconds = self.time.as_secs_f64();
         let calls_per_s = if seconds > 0.0 { self.calls as f64 / seconds } else { 0.0 };
-        let (p50, p99) = (self.percentile(50), self.percentile(99));
+        let [p50, p99] = [50, 99].map(|it| percentile(&self.each, it).unwrap_or_default());
         Measured { what, in_flight, calls_per_s, p50, p99 }
-    }
-
-    /// The smallest time that `percent` of the sorted times do not exceed.
-    fn percentile(&self, percent: usize) -> Duration {
-        let rank = (self.each.len() * percent).div_ceil(100);
-        self.each.get(rank.saturating_sub(1)).copied().unwrap_or_default()
     }
 }
 
@@ -69,17 +64,6 @@ impl Measured {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_percentile_is_a_time_that_was_measured_and_none_is_zero() {
-        let ms = Duration::from_millis;
-        let taken =
-            |each: Vec<u64>| Taken { each: each.into_iter().map(ms).collect(), ..Taken::default() };
-        assert_eq!(taken((1..=100).collect()).percentile(50), ms(50));
-        assert_eq!(taken((1..=100).collect()).percentile(99), ms(99));
-        assert_eq!(taken(vec![3]).percentile(99), ms(3));
-        assert_eq!(taken(vec![]).percentile(50), Duration::ZERO);
-    }
 
     #[test]
     fn the_line_has_the_rate_and_the_sorted_times() {

@@ -9,24 +9,27 @@ use crate::fixtures::{FixtureError, Layout, on};
 use crate::processes::{Process, still_running};
 
 /// What there is to look for.
-pub(super) struct Traces {
-    pub(super) layout: Layout,
+#[derive(Debug)]
+pub(crate) struct Traces {
+    pub(crate) layout: Layout,
+    /// The names of the run's processes.
+    pub(crate) names: Vec<String>,
     /// Every process that was seen below one of the run's.
-    pub(super) processes: BTreeSet<Process>,
+    pub(crate) processes: BTreeSet<Process>,
     /// Where the coordinator listened.
-    pub(super) address: Option<SocketAddr>,
+    pub(crate) address: Option<SocketAddr>,
 }
 
 impl Traces {
     /// What is still there now, in words.
-    pub(super) fn found(&self) -> Result<Vec<String>, FixtureError> {
+    pub(crate) fn found(&self) -> Result<Vec<String>, FixtureError> {
         let running = still_running(&self.processes).map_err(on("read", "/proc"))?;
         let mut found: Vec<_> = running
             .into_iter()
             .map(|p| format!("process {} ({}) runs on", p.pid, p.name))
             .collect();
         found.extend(self.sockets()?);
-        found.extend(["coord", "w1", "w2"].into_iter().filter_map(|name| self.lock(name)));
+        found.extend(self.names.iter().filter_map(|name| self.lock(name)));
         found.extend(self.listener());
         Ok(found)
     }
@@ -73,6 +76,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let traces = Traces {
             layout: layout.clone(),
+            names: vec!["w1".into()],
             processes: trees(&[child.pid()]).unwrap(),
             address: listener.local_addr().ok(),
         };

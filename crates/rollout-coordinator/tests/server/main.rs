@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod registry;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -133,7 +135,16 @@ fn registration(worker_id: WorkerId, incarnation: Incarnation, epoch: Option<u64
     };
     let (timing, plugins) = (Timing::from(&budget), vec!["p 1".to_owned()]);
     let version = "0".to_owned();
-    Up::Register { worker_id, incarnation, epoch, run_id: None, version, plugins, timing }
+    Up::Register {
+        worker_id,
+        incarnation,
+        epoch,
+        run_id: None,
+        version,
+        plugins,
+        timing,
+        unix_ms: None,
+    }
 }
 
 #[tokio::test]
@@ -143,7 +154,7 @@ async fn a_worker_registers_beats_and_leaves_and_its_beats_become_durable() {
     assert_eq!(epoch, 1);
     let mut on_disk = 0;
     for beat in 1..=2_000 {
-        link.up.send(Up::Beat { beat }).await.unwrap();
+        link.up.send(Up::beat(beat)).await.unwrap();
         let answer = hear(&mut link).await;
         let Down::Ack { beat: acknowledged, durable } = answer else { panic!("{answer:?}") };
         assert_eq!(acknowledged, beat);
@@ -157,7 +168,7 @@ async fn a_worker_registers_beats_and_leaves_and_its_beats_become_durable() {
     link.up.send(Up::Draining).await.unwrap();
     link.up.send(Up::Deregister).await.unwrap();
     // A beat that was on its way is no reason to call the worker failed.
-    link.up.send(Up::Beat { beat: u64::MAX }).await.unwrap();
+    link.up.send(Up::beat(u64::MAX)).await.unwrap();
     assert_eq!(hear(&mut link).await, Down::Deregistered);
     drop(link);
     fleet.coordinator.stop("test").await.unwrap();
@@ -202,7 +213,7 @@ async fn who_speaks_for_another_asks_for_another_run_or_for_more_time_is_refused
             RejectReason::Timing,
             "is no duration",
         ),
-        (Up::Beat { beat: 1 }, RejectReason::Protocol, "the first line is not a registration"),
+        (Up::beat(1), RejectReason::Protocol, "the first line is not a registration"),
     ] {
         let (_link, answer) = fleet.say(up, own).await;
         let Down::Rejected { reason, detail } = answer else { panic!("{answer:?}") };
@@ -240,7 +251,7 @@ async fn a_session_that_does_not_register_in_time_is_refused() {
     let address = fleet.coordinator.local_addr().to_string();
     let mut link = connect(&address, &tls, PATIENCE).await.unwrap();
     let answer = hear(&mut link).await;
-    assert!(matches!(answer, Down::Rejected { reason: RejectReason::Protocol, .. }), "{answer:?}");
+    assert!(matches!(answer, Down::Rejected { reason: RejectReason::Timeout, .. }), "{answer:?}");
     fleet.events.wait(worker, "worker_rejected", 1).await;
 }
 
@@ -251,7 +262,7 @@ async fn heartbeat_events_are_as_many_as_the_configuration_says() {
         let worker = WorkerId::generate();
         let (mut link, _) = fleet.join(worker, Incarnation::generate()).await;
         for beat in 1..=3 {
-            link.up.send(Up::Beat { beat }).await.unwrap();
+            link.up.send(Up::beat(beat)).await.unwrap();
             hear(&mut link).await;
         }
         fleet.coordinator.stop("test").await.unwrap();
@@ -277,14 +288,14 @@ async fn a_lost_connection_is_suspected_resumed_with_its_epoch_and_recovered_by_
     let (fleet, worker) = (Fleet::new(""), WorkerId::generate());
     let incarnation = Incarnation::generate();
     let (mut link, epoch) = fleet.join(worker, incarnation).await;
-    link.up.send(Up::Beat { beat: 1 }).await.unwrap();
+    link.up.send(Up::beat(1)).await.unwrap();
     hear(&mut link).await;
     drop(link);
     fleet.events.wait(worker, "worker_suspected", 1).await;
     let again = registration(worker, incarnation, Some(epoch));
     let (mut link, answer) = fleet.say(again, worker).await;
     assert!(matches!(answer, Down::Registered { epoch: 1, resumed: true, .. }), "{answer:?}");
-    link.up.send(Up::Beat { beat: 2 }).await.unwrap();
+    link.up.send(Up::beat(2)).await.unwrap();
     hear(&mut link).await;
     fleet.events.wait(worker, "worker_recovered", 1).await;
     let expected = [

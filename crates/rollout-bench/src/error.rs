@@ -1,0 +1,96 @@
+//! Why there are no figures.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use rollout_core::ExitCode;
+use rollout_plugin_host::PluginError;
+use rollout_process::{Exit, SpawnError};
+
+/// Why a suite gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BenchError {
+    /// Something of the system's is not to be had.
+    #[error("{what}")]
+    Io {
+        /// What it is.
+        what: &'static str,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A program could not be started.
+    #[error("a process cannot be measured")]
+    Spawn(#[from] SpawnError),
+    /// `rollout` ended otherwise than it should.
+    #[error("`rollout {command}` {exit}; run it by hand to see why")]
+    Rollout {
+        /// Its arguments.
+        command: String,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// `rollout plugin bench --json` did not say what was asked.
+    #[error("`rollout {command}` has no `{row}` in what it printed")]
+    NoRow {
+        /// Its arguments.
+        command: String,
+        /// What is missing.
+        row: String,
+    },
+    /// A plugin did not do what is measured.
+    #[error("a plugin that is measured failed")]
+    Plugin(#[from] PluginError),
+    /// A call that had to end in an error did not, or ended in another.
+    #[error("a call had to end in `{want}` and ended in {got}")]
+    Ending {
+        /// The error's code.
+        want: &'static str,
+        /// What came.
+        got: String,
+    },
+    /// Something did not happen in time.
+    #[error("waited {0:?} for {1}")]
+    Late(std::time::Duration, &'static str),
+    /// The figures could not be written.
+    #[error("cannot write {}", .path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// Somebody asked to stop.
+    #[error("stopped by {0}")]
+    Interrupted(&'static str),
+}
+
+impl BenchError {
+    /// For `map_err`.
+    pub(crate) fn io(what: &'static str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Io { what, source }
+    }
+
+    /// What the process ends with.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Io { .. } => ExitCode::Io,
+            Self::Json { .. } => ExitCode::CannotCreate,
+            Self::Interrupted(_) => ExitCode::Unfinished,
+            _ => ExitCode::Unavailable,
+        }
+    }
+}
+
+/// An error's text and all its sources'.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

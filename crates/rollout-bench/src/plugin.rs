@@ -1,0 +1,40 @@
+//! The suite `plugin`: what a call costs through either boundary, and what a plugin that dies, hangs
+//! or lies costs its callers and its neighbours.
+
+mod calls;
+mod death;
+mod hang;
+mod held;
+mod memory;
+mod stage;
+
+use std::io::{self, IsTerminal};
+
+use crate::args::PluginArgs;
+use crate::error::BenchError;
+use crate::report::Report;
+
+use self::stage::Stage;
+
+/// Measures everything, in turn with its baseline.
+pub(crate) async fn measure(args: &PluginArgs) -> Result<Report, BenchError> {
+    let stage = Stage::open()?;
+    let rounds = args.rounds.get();
+    let mut groups = Vec::new();
+    say("calls");
+    groups.extend(calls::measure(&stage, args).await?);
+    say("deaths");
+    groups.push(death::measure(&stage, rounds).await?);
+    say("hanging neighbours");
+    groups.push(hang::measure(&stage, &args.sleeper, rounds).await?);
+    say("memory");
+    groups.push(memory::measure(&stage, rounds).await?);
+    Ok(Report { suite: "plugin", rounds, groups })
+}
+
+/// Says what is measured now, to a person.
+fn say(what: &str) {
+    if io::stderr().is_terminal() {
+        eprintln!("measuring {what} ...");
+    }
+}

@@ -1,0 +1,4 @@
+from cartpole import CartPole
+from rollout_plugin import run
+
+run(CartPole)

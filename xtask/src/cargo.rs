@@ -1,0 +1,33 @@
+//! Running cargo, with its output as it comes.
+
+use std::time::Duration;
+
+use rollout_harness::binaries::cargo_command;
+use rollout_harness::{Interrupt, interrupt};
+use rollout_process::{Io, Ladder};
+
+use crate::complain;
+
+/// How often it is looked whether someone asked to stop.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Runs one command of cargo. Its failure is a failure, whatever code it gives that.
+pub(crate) fn cargo(args: &[&str], interrupt: &Interrupt) -> u8 {
+    let spawned = cargo_command().args(args).stdout(Io::Inherit).spawn();
+    let child = match spawned {
+        Ok(child) => child,
+        Err(error) => {
+            complain(&error.to_string());
+            return 1;
+        }
+    };
+    loop {
+        if let Some(exit) = child.wait_timeout(POLL) {
+            return u8::from(!exit.success());
+        }
+        if let Some(signal) = interrupt.requested() {
+            child.stop(Ladder { grace: Duration::from_secs(3) });
+            return u8::try_from(interrupt::exit_code(signal)).unwrap_or(u8::MAX);
+        }
+    }
+}
