@@ -395,7 +395,7 @@ async fn a_coordinator_whose_term_is_over_commits_nothing() {
     let records = Records::new(Arc::clone(&rig.work().store));
     records.begin_term(None).unwrap();
     hand.done(job, leases.into_iter().map(result).collect()).await;
-    let ended = rig.thread.as_mut().unwrap().ended().await.unwrap();
+    let ended = timeout(PATIENCE, rig.thread.as_mut().unwrap().ended()).await.unwrap().unwrap();
     assert!(matches!(*ended.unwrap_err(), StorageError::Fenced { .. }));
 }
 

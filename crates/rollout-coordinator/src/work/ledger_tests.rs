@@ -233,6 +233,8 @@ impl World {
             3 => What::Lost { alone: false },
             _ => What::Result,
         };
+        // Now and then a newer process answers for what an older one had.
+        let epoch = if at.is_multiple_of(3) { self.standing[w].0 } else { epoch };
         let current = self.standing[w].0 == epoch && self.knows(w);
         let known = self.items.get_mut(&(job, lease.item)).unwrap();
         let last = known.grants.last().unwrap();
