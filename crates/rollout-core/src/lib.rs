@@ -15,6 +15,7 @@ pub mod exit;
 #[cfg(any(test, feature = "faults"))]
 pub mod faults;
 pub mod ids;
+pub mod pace;
 mod percentile;
 
 pub use budget::{BudgetError, TimeBudget};
@@ -23,4 +24,5 @@ pub use config::{ConfigError, CoordinatorConfig, WorkerConfig};
 pub use event::{Body, Emit, Event, Level};
 pub use exit::ExitCode;
 pub use ids::{Incarnation, PluginId, RunId, WorkerId};
+pub use pace::Pace;
 pub use percentile::percentile;
