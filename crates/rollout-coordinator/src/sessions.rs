@@ -1,6 +1,7 @@
 //! What a worker says, checked and handed to the engine: one task per session, and nothing decided
 //! here that the engine could be wrong about.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use rollout_transport::{
     Down, Handler, Identity, Refusal, RejectReason, Session, Up, WireError, wire::Timing,
 };
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::mailbox::{Admission, Candidate, Message, Rejection, SessionId};
@@ -182,10 +183,12 @@ impl Sessions {
             Ok(Admission::Answered) | Err(_) => return,
         };
         let (pace, mut used) = (self.pace(), Used::default());
+        let mut gone = None;
         loop {
             let line = tokio::select! {
                 biased;
                 () = end.cancelled() => break,
+                () = at(gone) => break,
                 line = session.up.next() => line,
             };
             if pace.take(&mut used, self.clock.now()).is_err() {
@@ -212,11 +215,23 @@ impl Sessions {
                 }
                 Ok(None) | Err(_) => break,
             };
+            if matches!(message, Message::Deregister { .. }) {
+                // Nobody waits for its beats any more, so nobody would end its session.
+                gone.get_or_insert_with(|| Instant::now() + self.registration_timeout);
+            }
             if self.engine.send(message).await.is_err() {
                 return;
             }
         }
         let _ = self.engine.send(Message::Lost { worker, epoch, session: id }).await;
+    }
+}
+
+/// Returns at the instant, if there is one.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => pending().await,
     }
 }
 

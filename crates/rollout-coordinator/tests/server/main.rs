@@ -463,3 +463,13 @@ async fn a_worker_that_beats_without_end_is_put_out_and_may_come_back() {
     let (_link, answer) = fleet.say(registration(worker, incarnation, Some(epoch)), worker).await;
     assert!(matches!(answer, Down::Registered { resumed: true, .. }), "{answer:?}");
 }
+
+#[tokio::test]
+async fn a_worker_that_has_left_does_not_keep_its_session() {
+    let fleet = Fleet::new("[limits]\nheader_timeout = \"100ms\"\n");
+    let (mut link, _) = fleet.join(WorkerId::generate(), Incarnation::generate()).await;
+    link.up.send(Up::Deregister).await.unwrap();
+    assert_eq!(hear(&mut link).await, Down::Deregistered);
+    let ended = timeout(PATIENCE, link.down.next()).await.unwrap();
+    assert!(matches!(ended, Ok(None)), "{ended:?}");
+}
