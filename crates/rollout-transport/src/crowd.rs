@@ -123,7 +123,7 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::sleep;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
 
@@ -141,7 +141,8 @@ mod tests {
             sleep(PATIENCE * 2).await;
             drop(first);
         };
-        let (third, ()) = tokio::join!(crowd.enter(), leave);
+        let both = async { tokio::join!(crowd.enter(), leave) };
+        let (third, ()) = timeout(Duration::from_secs(20), both).await.unwrap();
         assert!(!second.cut.is_cancelled() && !third.cut.is_cancelled());
     }
 

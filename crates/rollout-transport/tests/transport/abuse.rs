@@ -108,7 +108,7 @@ async fn requests_faster_than_the_pace_end_their_connection() {
     let (other, mut held) = fleet.session().await;
     let mut http = fleet.http(&worker()).await;
     let mut answered = 0;
-    loop {
+    while answered < 20_000 {
         let ask = Request::get("https://any.name/v1/health").body(Full::default()).unwrap();
         match soon("a response", http.requests.send_request(ask)).await {
             Ok(response) if response.status() == StatusCode::OK => answered += 1,
@@ -117,7 +117,7 @@ async fn requests_faster_than_the_pace_end_their_connection() {
             Err(_) => break,
         }
     }
-    assert!(answered >= 1_000, "{answered}");
+    assert!((1_000..20_000).contains(&answered), "{answered}");
     let (_, refusal) = fleet.refusal().await;
     assert_eq!(refusal.kind, RefusalKind::Flood);
     assert!(refusal.detail.contains("more than 1000 requests"), "{refusal:?}");
