@@ -61,6 +61,7 @@ fn all(signal: Value) -> Map<String, Value> {
         "plugin_id": PluginId::generate(), "name": "p", "boundary": "sidecar", "digest": "",
         "method": "m", "took_ms": 1.0, "code": 1, "stderr_tail": "", "expected": false,
         "crashes": 1, "down_ms": 1.0, "heartbeats": 1, "others": 1, "skew_ms": 1,
+        "suppressed": 0,
     });
     match all {
         Value::Object(all) => all,
