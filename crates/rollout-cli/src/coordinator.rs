@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rollout_coordinator::{Coordinator, Port};
+use rollout_core::config::Limits;
 use rollout_core::{Clock, CoordinatorConfig};
 use rollout_storage::Store;
 use rollout_transport::Identity;
@@ -19,7 +20,38 @@ pub(crate) fn run(args: &CoordinatorRun) -> Result<(), CliError> {
     config.run_id = args.run_id.or(config.run_id);
     // The port comes first: a second coordinator on it touches nothing else.
     let port = Port::bind(config.listen)?;
-    process::run(|clock, voice| serve(&args.config, &config, port, clock, voice))
+    process::run(|clock, voice| {
+        fit_open_files(&mut config.limits);
+        let config = config;
+        async move { serve(&args.config, &config, port, clock, voice).await }
+    })
+}
+
+/// Descriptors that are not connections: the database, the streams, the runtime's own.
+const OTHER_FILES: u64 = 64;
+
+/// Takes all the descriptors there may be, and accepts no more connections than that: who finds
+/// none would be kept waiting, and be refused by nobody.
+fn fit_open_files(limits: &mut Limits) {
+    let most = match rollout_process::raise_open_files() {
+        Ok(most) => most,
+        Err(error) => {
+            tracing::warn!(%error, "it is not known how many files may be open");
+            return;
+        }
+    };
+    let room = usize::try_from(most.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX).max(1);
+    if room < limits.max_connections {
+        let wanted = limits.max_connections;
+        tracing::warn!(
+            open_files = most,
+            "only {room} connections fit, not `limits.max_connections` ({wanted}): raise the \
+             limit of open files (RLIMIT_NOFILE, `ulimit -n`)"
+        );
+        limits.max_connections = room;
+    } else {
+        tracing::info!(open_files = most, "as many files may be open");
+    }
 }
 
 async fn serve(

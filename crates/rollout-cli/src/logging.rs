@@ -8,13 +8,18 @@ use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
-use tracing_subscriber::{Registry, filter::LevelFilter};
+use tracing_subscriber::{Registry, filter::filter_fn};
 
 use crate::stream::Voice;
 
-/// Sends every record of this process to the stream, from `info` upwards.
+/// Sends every record of rollout's own to the stream, from `info` upwards. Those of its libraries
+/// are about what peers do, one for each time, and a peer could fill a disk with them; what matters
+/// of that is an event.
 pub(crate) fn install(voice: Voice) {
-    let subscriber = Registry::default().with(ToStream(voice).with_filter(LevelFilter::INFO));
+    let ours = filter_fn(|record| {
+        *record.level() <= tracing::Level::INFO && record.target().starts_with("rollout")
+    });
+    let subscriber = Registry::default().with(ToStream(voice).with_filter(ours));
     // Only a second installation fails, and there is one a process.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }

@@ -353,6 +353,11 @@ fn a_bench_has_a_baseline_beside_each_figure_of_a_sidecar() {
     assert_eq!(report["payload_bytes"], 1 << 20);
     let found: Vec<_> = report["rows"].as_array().unwrap().iter().map(named).collect();
     assert_eq!(found, want[..3]);
+    // One call at a time, and two batches that want to be it.
+    let alone = plugin(ECHO, "[limits]\nmax_in_flight = 1");
+    let output = rollout(alone.path(), &bench).success().get_output().stdout.clone();
+    let report: Value = serde_json::from_slice(&output).unwrap();
+    assert_eq!(report["rows"].as_array().unwrap().len(), 5, "{report:#}");
     rollout(dir.path(), &["plugin", "bench", "plugin.toml", "--method", "jump"])
         .code(64)
         .stderr(contains("no such method"));

@@ -13,8 +13,8 @@ use rollout_core::config::HeartbeatEvents;
 use rollout_core::duration::as_ms;
 use rollout_core::event::{
     Body, ClockSkewExceeded, CoordinatorStalled, Emit, WorkerDeregistered, WorkerDraining,
-    WorkerFailed, WorkerHeartbeat, WorkerReady, WorkerRecovered, WorkerRegistered, WorkerRejected,
-    WorkerResumed, WorkerSuspected,
+    WorkerFailed, WorkerHeartbeat, WorkerReady, WorkerRecovered, WorkerRegistered, WorkerResumed,
+    WorkerSuspected,
 };
 use rollout_core::{Clock, Mono, RunId, WorkerId};
 use rollout_storage::StorageError;
@@ -25,7 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ledger::{BeatRecord, Durable, Ledger, Standing, WorkerRecord};
 use crate::liveness::{Effect, Liveness, Registration, Stale, Suspicion};
-use crate::mailbox::{Candidate, Message, SessionId};
+use crate::mailbox::{Admission, Candidate, Message, Rejection, SessionId};
+use crate::refusals::Refusals;
+use crate::registrar::Registrar;
 use crate::skew::Skews;
 use crate::watchdog::{self, Watchdog};
 use crate::work::board::Board;
@@ -54,6 +56,8 @@ pub(crate) struct Engine {
     /// when it submits to a broken ledger, and must not wait for itself.
     pub(crate) broken: Arc<OnceLock<Arc<StorageError>>>,
     pub(crate) skews: Skews,
+    pub(crate) registrar: Registrar,
+    pub(crate) refusals: Arc<Refusals>,
     pub(crate) heartbeats: HeartbeatEvents,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) emit: Arc<dyn Emit>,
@@ -99,6 +103,7 @@ impl Engine {
                 self.expire(now);
             }
             self.sync_beats();
+            self.refusals.look(now);
             let wake = self.liveness.next_wake().filter(|_| !stalled);
             let nap = wake.map_or(longest, |wake| wake.since(now).min(longest));
             tokio::select! {
@@ -151,10 +156,14 @@ impl Engine {
         }
     }
 
-    /// The epoch under which the session's messages count, or nothing if it was refused; the
-    /// answer itself goes down the session, after the fsync where there is one.
-    fn register(&mut self, now: Mono, candidate: Candidate) -> Option<u64> {
+    /// What becomes of the candidate; the answer itself goes down the session, after the fsync
+    /// where there is one.
+    fn register(&mut self, now: Mono, candidate: Candidate) -> Admission {
         let Candidate { worker, incarnation, epoch: known, unix_ms, .. } = candidate;
+        if let Err(wait) = self.registrar.admit(now, worker) {
+            let detail = format!("the worker registers too often: it may again in {wait:.1?}");
+            return Admission::Refused(Rejection::new(RejectReason::Rate, detail));
+        }
         let (run_id, term) = (self.run_id, self.term);
         #[cfg(feature = "faults")]
         if let Some(epoch) = known.filter(|_| rollout_core::faults::epoch_check_is_off()) {
@@ -171,7 +180,7 @@ impl Engine {
                 self.connect(candidate, epoch);
                 self.skew(now, worker, epoch, unix_ms);
                 self.record(worker, epoch, Standing::Live, Some((session, answer)));
-                Some(epoch)
+                Admission::Epoch(epoch)
             }
             Registration::Resumed { epoch } => {
                 self.emit.emit(now, Some(worker), WorkerResumed { epoch }.into());
@@ -184,7 +193,7 @@ impl Engine {
                     // It never heard that it is registered: perhaps that is not on disk yet.
                     None => self.record(worker, epoch, Standing::Live, Some((session, answer))),
                 }
-                Some(epoch)
+                Admission::Epoch(epoch)
             }
             Registration::Failed => {
                 refuse(&candidate, Down::Fenced { reason: FenceReason::Failed })
@@ -193,15 +202,8 @@ impl Engine {
                 refuse(&candidate, Down::Fenced { reason: FenceReason::Superseded })
             }
             Registration::Full => {
-                let reason = RejectReason::Capacity;
                 let detail = format!("the fleet is full: {} workers", self.liveness.live());
-                let body = WorkerRejected {
-                    reason: reason.as_str().to_owned(),
-                    detail: detail.clone(),
-                    peer: candidate.peer.to_string(),
-                };
-                self.emit.emit(now, Some(worker), body.into());
-                refuse(&candidate, Down::Rejected { reason, detail })
+                Admission::Refused(Rejection::new(RejectReason::Capacity, detail))
             }
         }
     }
@@ -425,9 +427,9 @@ const fn word(why: Suspicion) -> &'static str {
 }
 
 /// Answers a candidate that gets no epoch.
-fn refuse(candidate: &Candidate, answer: Down) -> Option<u64> {
+fn refuse(candidate: &Candidate, answer: Down) -> Admission {
     let _ = candidate.down.try_send(answer);
-    None
+    Admission::Answered
 }
 
 /// The ledger is broken; the first reason is the one.

@@ -10,6 +10,8 @@ mod engine;
 mod ledger;
 pub mod liveness;
 mod mailbox;
+mod refusals;
+mod registrar;
 mod sessions;
 mod skew;
 pub mod watchdog;
@@ -35,6 +37,8 @@ use crate::engine::Engine;
 use crate::ledger::{Ledger, Standing, WorkerRecord};
 use crate::liveness::{Liveness, State};
 use crate::mailbox::Message;
+use crate::refusals::Refusals;
+use crate::registrar::Registrar;
 use crate::sessions::Sessions;
 use crate::skew::Skews;
 use crate::watchdog::Watchdog;
@@ -111,6 +115,7 @@ pub struct Coordinator {
     run_id: RunId,
     clock: Arc<dyn Clock>,
     emit: Arc<dyn Emit>,
+    refusals: Arc<Refusals>,
 }
 
 impl Coordinator {
@@ -138,13 +143,15 @@ impl Coordinator {
         emit.lead(meta.run_id);
         let (engine, inbox) = mpsc::channel(mailbox::QUEUE);
         let outbox = engine.downgrade();
+        let interval = config.events.worker_rejected_interval;
+        let refusals = Arc::new(Refusals::new(interval, Arc::clone(&emit)));
         let sessions = Sessions {
             run_id: meta.run_id,
             budget: config.timing,
             registration_timeout: config.limits.header_timeout,
             engine: engine.clone(),
             clock: Arc::clone(&clock),
-            emit: Arc::clone(&emit),
+            refusals: Arc::clone(&refusals),
             next: AtomicU64::new(1),
         };
         let known = ledger.workers().map_err(|error| CoordinatorError::Ledger(Arc::new(error)))?;
@@ -169,6 +176,8 @@ impl Coordinator {
             ledger,
             broken: Arc::new(OnceLock::new()),
             skews: Skews::new(&config.timing),
+            registrar: Registrar::new(config.limits.registration_interval),
+            refusals: Arc::clone(&refusals),
             heartbeats: config.events.worker_heartbeat,
             clock: Arc::clone(&clock),
             emit: Arc::clone(&emit),
@@ -180,7 +189,8 @@ impl Coordinator {
         let (thread, ended) = spawn(runner)?;
         let mut pulse = JoinSet::new();
         pulse.spawn(send_pulses(engine.clone(), Arc::clone(&clock)));
-        Ok(Self { server, pulse, engine, ended, thread, work, run_id: meta.run_id, clock, emit })
+        let run_id = meta.run_id;
+        Ok(Self { server, pulse, engine, ended, thread, work, run_id, clock, emit, refusals })
     }
 
     /// The address it listens on.
@@ -227,6 +237,7 @@ impl Coordinator {
         self.pulse.shutdown().await;
         drop(self.engine);
         self.server.close(GRACE).await;
+        self.refusals.end(self.clock.now());
         let outcome = self.ended.await;
         // The engine's last act is its answer: the thread is about to end, or has panicked.
         let _ = self.thread.join();

@@ -1,9 +1,7 @@
 //! What reaches the engine: from sessions, from the ledger's writer, from the coordinator's owner.
 
-use std::net::SocketAddr;
-
 use rollout_core::{Incarnation, Mono, WorkerId};
-use rollout_transport::{Down, DownSink};
+use rollout_transport::{Down, DownSink, RejectReason};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -23,16 +21,39 @@ pub(crate) struct Candidate {
     pub(crate) version: String,
     pub(crate) plugins: Vec<String>,
     pub(crate) unix_ms: Option<u64>,
-    pub(crate) peer: SocketAddr,
     pub(crate) session: SessionId,
     pub(crate) down: DownSink,
     /// Ends the session's task.
     pub(crate) end: CancellationToken,
 }
 
+/// Why a session is refused.
+#[derive(Debug)]
+pub(crate) struct Rejection {
+    pub(crate) reason: RejectReason,
+    pub(crate) detail: String,
+}
+
+impl Rejection {
+    pub(crate) fn new(reason: RejectReason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into() }
+    }
+}
+
+/// What becomes of a candidate.
+#[derive(Debug)]
+pub(crate) enum Admission {
+    /// Its session's messages count under this epoch; the answer comes after the fsync, if any.
+    Epoch(u64),
+    /// Its session is to say so, in an event and to the worker.
+    Refused(Rejection),
+    /// It gets no epoch and has been told why.
+    Answered,
+}
+
 /// What reaches the engine.
 pub(crate) enum Message {
-    Register(Box<Candidate>, oneshot::Sender<Option<u64>>),
+    Register(Box<Candidate>, oneshot::Sender<Admission>),
     Beat {
         worker: WorkerId,
         epoch: u64,

@@ -1,21 +1,28 @@
 //! What a worker says, checked and handed to the engine: one task per session, and nothing decided
 //! here that the engine could be wrong about.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rollout_core::event::{Emit, WorkerRejected};
-use rollout_core::{Clock, RunId, TimeBudget, WorkerId};
+use rollout_core::pace::Used;
+use rollout_core::{Clock, Pace, RunId, TimeBudget, WorkerId};
 use rollout_transport::{
     Down, Handler, Identity, Refusal, RejectReason, Session, Up, WireError, wire::Timing,
 };
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::mailbox::{Candidate, Message, SessionId};
+use crate::mailbox::{Admission, Candidate, Message, Rejection, SessionId};
+use crate::refusals::{Refusals, Refused};
+
+/// Lines of a session in the long run: twice what the shortest interval makes of beats.
+const LINES: Duration = Duration::from_millis(5);
+/// Lines at once, at least.
+const LINES_AT_ONCE: u32 = 2_000;
 
 /// What every session needs to know.
 pub(crate) struct Sessions {
@@ -24,20 +31,8 @@ pub(crate) struct Sessions {
     pub(crate) registration_timeout: Duration,
     pub(crate) engine: mpsc::Sender<Message>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) emit: Arc<dyn Emit>,
+    pub(crate) refusals: Arc<Refusals>,
     pub(crate) next: AtomicU64,
-}
-
-/// Why a session is refused.
-struct Rejection {
-    reason: RejectReason,
-    detail: String,
-}
-
-impl Rejection {
-    fn new(reason: RejectReason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
-    }
 }
 
 impl Handler for Sessions {
@@ -51,7 +46,8 @@ impl Handler for Sessions {
         };
         match self.registration(&mut session, identity).await {
             Ok(candidate) => self.speak(session, candidate).await,
-            Err(rejection) => self.reject(&session, Some(identity), rejection),
+            Err(Some(rejection)) => self.reject(&session, Some(identity), rejection),
+            Err(None) => {}
         }
     }
 
@@ -60,38 +56,50 @@ impl Handler for Sessions {
             Some(Identity::Worker(worker)) => Some(*worker),
             _ => None,
         };
-        let (reason, detail) = (why.kind.as_str().to_owned(), why.detail.clone());
-        let body = WorkerRejected { reason, detail, peer: peer.to_string() };
-        self.emit.emit(self.clock.now(), worker, body.into());
+        let (reason, detail) = (why.kind.as_str(), why.detail.clone());
+        self.refusals.report(self.clock.now(), Refused { worker, reason, detail, peer });
     }
 }
 
 impl Sessions {
     fn reject(&self, session: &Session, worker: Option<WorkerId>, rejection: Rejection) {
         let Rejection { reason, detail } = rejection;
-        let peer = session.peer.to_string();
-        let body =
-            WorkerRejected { reason: reason.as_str().to_owned(), detail: detail.clone(), peer };
-        self.emit.emit(self.clock.now(), worker, body.into());
+        let (word, peer) = (reason.as_str(), session.peer);
+        let refused = Refused { worker, reason: word, detail: detail.clone(), peer };
+        self.refusals.report(self.clock.now(), refused);
         // A peer that is gone already needs no answer.
         let _ = session.down.try_send(Down::Rejected { reason, detail });
     }
 
-    /// Reads and checks the first line.
+    /// Reads and checks the first line. One who goes away before is no refusal.
     async fn registration(
         &self,
         session: &mut Session,
         identity: WorkerId,
-    ) -> Result<Box<Candidate>, Rejection> {
+    ) -> Result<Box<Candidate>, Option<Rejection>> {
         let protocol = |detail: String| Rejection::new(RejectReason::Protocol, detail);
-        let late = |_| {
-            // No protocol error: perhaps it was this coordinator that did not run.
-            let detail = format!("no registration within {:?}", self.registration_timeout);
-            Rejection::new(RejectReason::Timeout, detail)
+        let first = match timeout(self.registration_timeout, session.up.next()).await {
+            Ok(Ok(Some(first))) => first,
+            Ok(Ok(None) | Err(WireError::Lost(_))) => return Err(None),
+            Ok(Err(error)) => return Err(Some(protocol(describe(&error)))),
+            Err(_) => {
+                // No protocol error: perhaps it was this coordinator that did not run.
+                let detail = format!("no registration within {:?}", self.registration_timeout);
+                return Err(Some(Rejection::new(RejectReason::Timeout, detail)));
+            }
         };
-        let first = timeout(self.registration_timeout, session.up.next()).await.map_err(late)?;
-        let first = first.map_err(|e| protocol(describe(&e)))?;
-        let Some(Up::Register {
+        let candidate = self.candidate(session, identity, first)?;
+        Ok(Box::new(candidate))
+    }
+
+    /// Checks what a session begins with.
+    fn candidate(
+        &self,
+        session: &Session,
+        identity: WorkerId,
+        first: Up,
+    ) -> Result<Candidate, Rejection> {
+        let Up::Register {
             worker_id,
             incarnation,
             epoch,
@@ -100,9 +108,10 @@ impl Sessions {
             plugins,
             timing,
             unix_ms,
-        }) = first
+        } = first
         else {
-            return Err(protocol("the first line is not a registration".into()));
+            let detail = "the first line is not a registration";
+            return Err(Rejection::new(RejectReason::Protocol, detail));
         };
         if worker_id != identity {
             let detail = format!("the certificate is worker {identity}'s, not {worker_id}'s");
@@ -113,18 +122,17 @@ impl Sessions {
             return Err(Rejection::new(RejectReason::Run, detail));
         }
         self.check_timing(&timing)?;
-        Ok(Box::new(Candidate {
+        Ok(Candidate {
             worker: worker_id,
             incarnation,
             epoch,
             version,
             plugins,
             unix_ms,
-            peer: session.peer,
             session: SessionId(self.next.fetch_add(1, Ordering::Relaxed)),
             down: session.down.clone(),
             end: CancellationToken::new(),
-        }))
+        })
     }
 
     /// A worker cannot give itself more time than the coordinator gives it.
@@ -153,6 +161,14 @@ impl Sessions {
         Ok(())
     }
 
+    /// How fast a session may speak. Whatever was sent while the coordinator was stopped may come at
+    /// once: a worker that hears nothing stops when its fence falls.
+    fn pace(&self) -> Pace {
+        let until_the_fence = self.budget.coordinator_failure_timeout.as_millis() / 5;
+        let at_once = u32::try_from(until_the_fence).unwrap_or(u32::MAX).max(LINES_AT_ONCE);
+        Pace::new(at_once, LINES)
+    }
+
     /// Hands the session's messages on until it ends. The engine waits for none of them, so that a
     /// failed send means that it has ended.
     async fn speak(&self, mut session: Session, candidate: Box<Candidate>) {
@@ -161,13 +177,25 @@ impl Sessions {
         if self.engine.send(Message::Register(candidate, reply)).await.is_err() {
             return;
         }
-        let Ok(Some(epoch)) = registered.await else { return };
+        let epoch = match registered.await {
+            Ok(Admission::Epoch(epoch)) => epoch,
+            Ok(Admission::Refused(why)) => return self.reject(&session, Some(worker), why),
+            Ok(Admission::Answered) | Err(_) => return,
+        };
+        let (pace, mut used) = (self.pace(), Used::default());
+        let mut gone = None;
         loop {
             let line = tokio::select! {
                 biased;
                 () = end.cancelled() => break,
+                () = at(gone) => break,
                 line = session.up.next() => line,
             };
+            if pace.take(&mut used, self.clock.now()).is_err() {
+                let detail = "more than 2000 lines at once, or 200 a second";
+                self.reject(&session, Some(worker), Rejection::new(RejectReason::Rate, detail));
+                break;
+            }
             let message = match line {
                 Ok(Some(Up::Beat { beat, unix_ms })) => {
                     Message::Beat { worker, epoch, session: id, beat, unix_ms }
@@ -187,11 +215,23 @@ impl Sessions {
                 }
                 Ok(None) | Err(_) => break,
             };
+            if matches!(message, Message::Deregister { .. }) {
+                // Nobody waits for its beats any more, so nobody would end its session.
+                gone.get_or_insert_with(|| Instant::now() + self.registration_timeout);
+            }
             if self.engine.send(message).await.is_err() {
                 return;
             }
         }
         let _ = self.engine.send(Message::Lost { worker, epoch, session: id }).await;
+    }
+}
+
+/// Returns at the instant, if there is one.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => pending().await,
     }
 }
 

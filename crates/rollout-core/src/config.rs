@@ -78,11 +78,38 @@ pub enum HeartbeatEvents {
 }
 
 /// The `[events]` table.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EventsConfig {
     /// Which `worker_heartbeat` events are written.
     pub worker_heartbeat: HeartbeatEvents,
+    /// For so long after a `worker_rejected` event further ones of its reason are only counted;
+    /// zero writes each.
+    #[serde(with = "crate::duration")]
+    pub worker_rejected_interval: Duration,
+}
+
+impl Default for EventsConfig {
+    fn default() -> Self {
+        Self {
+            worker_heartbeat: HeartbeatEvents::default(),
+            worker_rejected_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+impl EventsConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let interval = self.worker_rejected_interval;
+        if interval <= Duration::from_secs(60) {
+            return Ok(());
+        }
+        Err(ConfigError::Range {
+            key: "events.worker_rejected_interval",
+            value: humantime::format_duration(interval).to_string(),
+            must: "0s to 60s",
+        })
+    }
 }
 
 /// The `[limits]` table of the coordinator: what one peer, or all of them, may cost.
@@ -91,6 +118,10 @@ pub struct EventsConfig {
 pub struct Limits {
     /// Connections open at once, those still shaking hands included.
     pub max_connections: usize,
+    /// Connections open at once with the certificate of one and the same peer.
+    pub max_connections_per_peer: usize,
+    /// TLS handshakes under way at once.
+    pub max_handshakes: usize,
     /// Workers known at once.
     pub max_workers: usize,
     /// The longest line of the session stream, in bytes.
@@ -102,16 +133,22 @@ pub struct Limits {
     /// registration.
     #[serde(with = "crate::duration")]
     pub header_timeout: Duration,
+    /// How often one worker may register or resume in the long run.
+    #[serde(with = "crate::duration")]
+    pub registration_interval: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 12_000,
+            max_connections_per_peer: 16,
+            max_handshakes: 1_000,
             max_workers: 10_000,
             max_line: 16 * 1024,
             handshake_timeout: Duration::from_secs(5),
             header_timeout: Duration::from_secs(5),
+            registration_interval: Duration::from_millis(500),
         }
     }
 }
@@ -120,6 +157,13 @@ impl Limits {
     fn validate(&self) -> Result<(), ConfigError> {
         let counts = [
             ("limits.max_connections", self.max_connections, 1..=1_000_000, "1 to 1000000"),
+            (
+                "limits.max_connections_per_peer",
+                self.max_connections_per_peer,
+                1..=1_000_000,
+                "1 to 1000000",
+            ),
+            ("limits.max_handshakes", self.max_handshakes, 1..=1_000_000, "1 to 1000000"),
             ("limits.max_workers", self.max_workers, 1..=1_000_000, "1 to 1000000"),
             ("limits.max_line", self.max_line, 1024..=1 << 20, "1024 to 1048576 bytes"),
         ];
@@ -131,6 +175,7 @@ impl Limits {
         for (key, value) in [
             ("limits.handshake_timeout", self.handshake_timeout),
             ("limits.header_timeout", self.header_timeout),
+            ("limits.registration_interval", self.registration_interval),
         ] {
             if value < Duration::from_millis(10) || value > Duration::from_secs(60) {
                 let value = humantime::format_duration(value).to_string();
@@ -180,6 +225,7 @@ impl CoordinatorConfig {
     fn validate_cross_fields(&self) -> Result<(), ConfigError> {
         self.timing.validate_cross_fields()?;
         self.limits.validate()?;
+        self.events.validate()?;
         self.tls().map(drop)
     }
 
@@ -330,9 +376,23 @@ mod tests {
             let error = WorkerConfig::parse(&text).unwrap_err().to_string();
             assert!(error.contains(bad) && error.contains("host:port"), "{error}");
         }
-        for bad in ["max_connections = 0", "max_line = 10", "handshake_timeout = \"2m\""] {
+        for bad in [
+            "max_connections = 0",
+            "max_connections_per_peer = 0",
+            "max_handshakes = 0",
+            "max_line = 10",
+            "handshake_timeout = \"2m\"",
+            "registration_interval = \"0s\"",
+        ] {
             let error = coordinator(&format!("tls_dir = \"t\"\n[limits]\n{bad}")).unwrap_err();
             assert!(matches!(error, ConfigError::Range { .. }), "{error}");
         }
+        let rejected = |interval: &str| {
+            coordinator(&format!(
+                "tls_dir = \"t\"\n[events]\nworker_rejected_interval = \"{interval}\""
+            ))
+        };
+        assert_eq!(rejected("0s").unwrap().events.worker_rejected_interval, Duration::ZERO);
+        assert!(matches!(rejected("61s"), Err(ConfigError::Range { .. })));
     }
 }

@@ -155,13 +155,15 @@ topics! {
     }
     /// A peer was refused.
     WorkerRejected = "worker_rejected", Warn {
-        /// Why, as a word: `certificate`, `identity`, `protocol`, `run`, `timing`, `capacity`,
-        /// `timeout`.
+        /// Why, as a word: `certificate`, `identity`, `protocol`, `timeout`, `flood`, `capacity`,
+        /// `run`, `timing`, `rate`.
         reason: String,
         /// Why, in a sentence.
         detail: String,
         /// The peer's address.
         peer: String,
+        /// How many others were refused for this reason since the last such event.
+        suppressed: u64,
     }
     /// A beat was accepted.
     WorkerHeartbeat = "worker_heartbeat", Info {

@@ -16,6 +16,7 @@ pub mod exit;
 pub mod faults;
 pub mod ids;
 pub mod job;
+pub mod pace;
 mod percentile;
 
 pub use budget::{BudgetError, TimeBudget};
@@ -25,4 +26,5 @@ pub use event::{Body, Emit, Event, Level};
 pub use exit::ExitCode;
 pub use ids::{Incarnation, JobId, PluginId, RunId, WorkerId};
 pub use job::JobSpec;
+pub use pace::Pace;
 pub use percentile::percentile;

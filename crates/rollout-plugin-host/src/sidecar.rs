@@ -9,6 +9,7 @@ mod differential;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod halves;
 mod keeper;
 mod link;
 mod process;

@@ -24,6 +24,7 @@
 
 mod child;
 mod exit;
+mod files;
 mod guard;
 mod lines;
 mod poll;
@@ -32,6 +33,7 @@ mod watch;
 
 pub use child::{Child, Handle, Ladder};
 pub use exit::Exit;
+pub use files::raise_open_files;
 pub use nix::sys::resource::Resource;
 pub use nix::sys::signal::Signal;
 pub use spawn::{Io, Output, Spawn, SpawnError};

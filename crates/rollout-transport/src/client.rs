@@ -17,6 +17,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::http::{CONNECTION_WINDOW, NDJSON, SEND_BUFFER, SESSION, STREAM_WINDOW};
 use crate::lines::{self, LineBody, LineSink, LineStream};
+use crate::meter::Meter;
 use crate::tasks::Tasks;
 use crate::tls::Tls;
 use crate::verify::{explain, is_about_certificate};
@@ -119,7 +120,7 @@ async fn open(addr: &str, tls: &Tls) -> Result<Link, ConnectError> {
     let (up, body) = lines::channel();
     let request = request(body).map_err(|error| protocol(addr, &error))?;
     let response = requests.send_request(request).await.map_err(|error| lost(addr, error))?;
-    let down = LineStream::new(accepted(addr, tls, response)?, MAX_LINE);
+    let down = LineStream::new(accepted(addr, tls, response)?, MAX_LINE, Meter::default());
     cut.disarm();
     Ok(Link { up, down, tasks })
 }

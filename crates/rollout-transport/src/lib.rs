@@ -10,14 +10,20 @@
 //! Entry points: [`certs::dev_identity`] and [`Tls::load`], [`Server::start`] with a [`Handler`],
 //! [`connect`].
 
+mod admission;
 mod ca;
 pub mod certs;
 pub mod client;
 mod connection;
+mod crowd;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod http;
 pub mod identity;
 pub mod lines;
+mod meter;
 pub mod server;
 mod tasks;
 mod tls;

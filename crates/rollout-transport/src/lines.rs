@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
+use crate::meter::Meter;
 use crate::wire::WireError;
 
 /// Lines that wait for a peer that reads slowly; past it the sender waits.
@@ -124,12 +125,14 @@ pub struct LineStream<T> {
     /// None once the stream has ended or failed.
     body: Option<Incoming>,
     splitter: Splitter,
+    /// Told what of the connection's bytes was content.
+    meter: Meter,
     kind: PhantomData<fn() -> T>,
 }
 
 impl<T: DeserializeOwned> LineStream<T> {
-    pub(crate) const fn new(body: Incoming, limit: usize) -> Self {
-        Self { body: Some(body), splitter: Splitter::new(limit), kind: PhantomData }
+    pub(crate) const fn new(body: Incoming, limit: usize, meter: Meter) -> Self {
+        Self { body: Some(body), splitter: Splitter::new(limit), meter, kind: PhantomData }
     }
 
     /// The next line; none when the peer has ended the stream. Cancel-safe.
@@ -147,11 +150,15 @@ impl<T: DeserializeOwned> LineStream<T> {
     async fn read(&mut self) -> Result<Option<T>, WireError> {
         let Some(body) = &mut self.body else { return Ok(None) };
         loop {
-            if let Some(line) = self.splitter.line()? {
-                return serde_json::from_slice(&line).map(Some).map_err(WireError::Malformed);
+            if let Some(message) = self.splitter.message()? {
+                return Ok(Some(message));
             }
             match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
-                Some(Ok(frame)) => self.splitter.push(frame.into_data().unwrap_or_default()),
+                Some(Ok(frame)) => {
+                    let chunk = frame.into_data().unwrap_or_default();
+                    self.meter.content(chunk.len());
+                    self.splitter.push(chunk);
+                }
                 Some(Err(error)) => return Err(WireError::Lost(error)),
                 None if self.splitter.is_empty() => return Ok(None),
                 None => return Err(WireError::Truncated),
@@ -163,7 +170,7 @@ impl<T: DeserializeOwned> LineStream<T> {
 /// Cuts chunks into lines. A line inside one chunk is not copied; one over several is, up to the
 /// limit.
 #[derive(Debug)]
-struct Splitter {
+pub(crate) struct Splitter {
     limit: usize,
     /// The beginning of a line whose end has not arrived.
     partial: Vec<u8>,
@@ -172,16 +179,28 @@ struct Splitter {
 }
 
 impl Splitter {
-    const fn new(limit: usize) -> Self {
+    pub(crate) const fn new(limit: usize) -> Self {
         Self { limit, partial: Vec::new(), chunk: Bytes::new() }
     }
 
-    fn push(&mut self, chunk: Bytes) {
+    pub(crate) fn push(&mut self, chunk: Bytes) {
         self.chunk = chunk;
     }
 
     fn is_empty(&self) -> bool {
         self.partial.is_empty() && self.chunk.is_empty()
+    }
+
+    /// What is held of a line whose end has not arrived.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn held(&self) -> usize {
+        self.partial.len()
+    }
+
+    /// The next line's message, or none until more has been pushed.
+    pub(crate) fn message<T: DeserializeOwned>(&mut self) -> Result<Option<T>, WireError> {
+        let Some(line) = self.line()? else { return Ok(None) };
+        serde_json::from_slice(&line).map(Some).map_err(WireError::Malformed)
     }
 
     /// The next whole line without its newline, or none until more has been pushed.

@@ -8,23 +8,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rollout_core::config::Limits;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use socket2::SockRef;
+use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::Connection;
+use crate::admission;
 use crate::identity::Identity;
 use crate::lines::{LineSink, LineStream, WeakSink};
 use crate::tasks::Tasks;
 use crate::tls::Tls;
-use crate::verify::{Unproven, explain, identity_of, is_about_certificate};
 use crate::wire::{Down, RejectReason, Up, WireError};
 
-/// How long accepting pauses when the system has no descriptor or memory for a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections that the system may hold until they are accepted; it may allow fewer. A fleet that
+/// comes back all at once waits here, where the standard library's 128 would cost it a second.
+const BACKLOG: i32 = 4096;
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +59,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub(crate) fn new(kind: RefusalKind, detail: impl Into<String>) -> Self {
+    fn new(kind: RefusalKind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into() }
     }
 }
@@ -74,10 +73,12 @@ pub enum RefusalKind {
     Identity,
     /// It does not speak TLS 1.3, or breaks HTTP/2.
     Protocol,
-    /// There are as many connections as may be.
+    /// There are as many connections as may be, of all peers or of this one.
     Capacity,
     /// It said nothing for too long.
     Timeout,
+    /// It asked for too much: requests, resets, headers, frames that carry nothing.
+    Flood,
 }
 
 impl RefusalKind {
@@ -90,6 +91,7 @@ impl RefusalKind {
             Self::Protocol => "protocol",
             Self::Capacity => "capacity",
             Self::Timeout => "timeout",
+            Self::Flood => "flood",
         }
     }
 }
@@ -162,7 +164,20 @@ pub(crate) struct Shared<H> {
     pub(crate) limits: Limits,
     pub(crate) tasks: Tasks,
     pub(crate) stop: CancellationToken,
-    tls: TlsAcceptor,
+    pub(crate) tls: TlsAcceptor,
+}
+
+impl<H: Handler> Shared<H> {
+    /// Tells the handler.
+    pub(crate) fn refuse(
+        &self,
+        peer: SocketAddr,
+        identity: Option<&Identity>,
+        kind: RefusalKind,
+        detail: impl Into<String>,
+    ) {
+        self.handler.refused(peer, identity, &Refusal::new(kind, detail));
+    }
 }
 
 impl Server {
@@ -181,6 +196,7 @@ impl Server {
         }
         let config = tls.server_config().map_err(TransportError::Tls)?;
         listener.set_nonblocking(true).map_err(TransportError::Listener)?;
+        SockRef::from(&listener).listen(BACKLOG).map_err(TransportError::Listener)?;
         let listener = TcpListener::from_std(listener).map_err(TransportError::Listener)?;
         let addr = listener.local_addr().map_err(TransportError::Listener)?;
         let (tasks, stop) = (Tasks::default(), CancellationToken::new());
@@ -191,7 +207,7 @@ impl Server {
             stop: stop.clone(),
             tls: config.into(),
         };
-        tasks.spawn(accept(listener, Arc::new(shared)));
+        tasks.spawn(admission::accept(listener, Arc::new(shared)));
         Ok(Self { addr, stop, tasks })
     }
 
@@ -217,88 +233,5 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop.cancel();
         self.tasks.kill();
-    }
-}
-
-async fn accept<H: Handler>(listener: TcpListener, shared: Arc<Shared<H>>) {
-    let slots = Arc::new(Semaphore::new(shared.limits.max_connections));
-    while let Some(accepted) = shared.stop.run_until_cancelled(listener.accept()).await {
-        match accepted {
-            Ok((tcp, peer)) => match Arc::clone(&slots).try_acquire_owned() {
-                Ok(slot) => shared.tasks.spawn(admit(Arc::clone(&shared), tcp, peer, slot)),
-                Err(_) => {
-                    drop(tcp);
-                    let detail = format!("{} connections are open", shared.limits.max_connections);
-                    let why = Refusal::new(RefusalKind::Capacity, detail);
-                    shared.handler.refused(peer, None, &why);
-                }
-            },
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                let pause = tokio::time::sleep(ACCEPT_PAUSE);
-                shared.stop.run_until_cancelled(pause).await;
-            }
-        }
-    }
-}
-
-async fn admit<H: Handler>(
-    shared: Arc<Shared<H>>,
-    tcp: TcpStream,
-    peer: SocketAddr,
-    slot: OwnedSemaphorePermit,
-) {
-    let hands = shake_hands(&shared, tcp, peer);
-    if let Some(Some((tls, identity))) = shared.stop.run_until_cancelled(hands).await {
-        Connection::new(Arc::clone(&shared), identity, peer).start(tls, slot);
-    }
-}
-
-/// A peer that goes away in the middle is no refusal: port scanners and health checks do that.
-async fn shake_hands<H: Handler>(
-    shared: &Shared<H>,
-    tcp: TcpStream,
-    peer: SocketAddr,
-) -> Option<(TlsStream<TcpStream>, Identity)> {
-    let limit = shared.limits.handshake_timeout;
-    let refused = |identity: Option<&Identity>, kind, detail: String| {
-        shared.handler.refused(peer, identity, &Refusal::new(kind, detail));
-    };
-    // Without it a beat's acknowledgement could wait for the peer's delayed ACK; on a socket that
-    // is already dead the next read says so.
-    let _ = tcp.set_nodelay(true);
-    let Ok(shaken) = timeout(limit, shared.tls.accept(tcp)).await else {
-        refused(None, RefusalKind::Timeout, format!("no TLS handshake within {limit:?}"));
-        return None;
-    };
-    match shaken {
-        Ok(tls) => {
-            let identity = tls.get_ref().1.peer_certificates()?.first().and_then(identity_of)?;
-            Some((tls, identity))
-        }
-        Err(error) => {
-            let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
-            let (identity, kind, detail) = judge(error);
-            refused(identity, kind, detail);
-            None
-        }
-    }
-}
-
-fn judge(error: &rustls::Error) -> (Option<&Identity>, RefusalKind, String) {
-    use rustls::Error::{AlertReceived, InvalidCertificate, NoCertificatesPresented};
-    if let Some(unproven) = Unproven::of(error) {
-        let kind = if unproven.is_role { RefusalKind::Identity } else { RefusalKind::Certificate };
-        return (unproven.identity.as_ref(), kind, unproven.why.clone());
-    }
-    match error {
-        InvalidCertificate(_) | NoCertificatesPresented => {
-            (None, RefusalKind::Certificate, explain(error))
-        }
-        AlertReceived(alert) if is_about_certificate(*alert) => {
-            let detail = format!("it does not accept this coordinator's certificate ({alert:?})");
-            (None, RefusalKind::Certificate, detail)
-        }
-        _ => (None, RefusalKind::Protocol, error.to_string()),
     }
 }

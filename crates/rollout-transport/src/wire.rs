@@ -178,6 +178,8 @@ pub enum RejectReason {
     Capacity,
     /// It did not register in time. It may try again.
     Timeout,
+    /// The worker registers or beats too often; it may try again.
+    Rate,
 }
 
 impl RejectReason {
@@ -191,6 +193,7 @@ impl RejectReason {
             Self::Timing => "timing",
             Self::Capacity => "capacity",
             Self::Timeout => "timeout",
+            Self::Rate => "rate",
         }
     }
 }
@@ -272,8 +275,8 @@ mod tests {
 
     #[test]
     fn reasons_have_one_word_each() {
-        use RejectReason::{Capacity, Identity, Protocol, Run, Timeout, Timing};
-        for reason in [Identity, Protocol, Run, Timing, Capacity, Timeout] {
+        use RejectReason::{Capacity, Identity, Protocol, Rate, Run, Timeout, Timing};
+        for reason in [Identity, Protocol, Run, Timing, Capacity, Timeout, Rate] {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
         }
         for reason in [FenceReason::Failed, FenceReason::Superseded] {

@@ -319,6 +319,10 @@ impl Heart {
             }
             // Perhaps it was the coordinator that was too slow.
             Down::Rejected { reason: RejectReason::Timeout, .. } => Ok(Next::Again),
+            Down::Rejected { reason: RejectReason::Rate, detail } => {
+                tracing::warn!("the coordinator refuses this worker for now: {detail}");
+                Ok(Next::Again)
+            }
             Down::Rejected { reason, detail } => Err(WorkerError::Rejected { reason, detail }),
             Down::Stopping | Down::Ack { .. } | Down::Registered { .. } => Ok(Next::Again),
         }

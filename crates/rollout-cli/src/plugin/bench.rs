@@ -183,26 +183,32 @@ where
     Ok(taken)
 }
 
-async fn batch(load: &Load, items: usize) -> Result<(), PluginError> {
-    let Load { plugin, sample, payload } = load;
+async fn batch(Load { plugin, sample, payload }: &Load, items: usize) -> Result<(), PluginError> {
     let item = || Item { params: sample.params.clone(), payload: payload.clone() };
-    let items = std::iter::repeat_with(item).take(items).collect();
-    let mut ongoing = plugin.call_batch(&sample.method, items, None);
-    while let Some(update) = ongoing.next().await {
-        if let Update::Item(_, outcome) = update? {
-            outcome?;
+    let items: Vec<_> = std::iter::repeat_with(item).take(items).collect();
+    taken(async || {
+        let mut ongoing = plugin.call_batch(&sample.method, items.clone(), None);
+        while let Some(update) = ongoing.next().await {
+            if let Update::Item(_, outcome) = update? {
+                outcome?;
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    })
+    .await
 }
 
-/// Calls until there is an answer: a plugin may take fewer calls at once than its manifest allows, and
-/// who comes too early waits like anybody else.
 async fn answered(Load { plugin, sample, payload }: &Load) -> Result<(), PluginError> {
+    taken(async || sample.call(plugin, payload.clone(), None).await.map(drop)).await
+}
+
+/// Asks until it is not refused: a plugin may take fewer calls at once than its manifest allows, and
+/// who comes too early waits like anybody else.
+async fn taken(ask: impl AsyncFn() -> Result<(), PluginError>) -> Result<(), PluginError> {
     loop {
-        match sample.call(plugin, payload.clone(), None).await {
+        match ask().await {
             Err(error) if error.code() == "overloaded" => yield_now().await,
-            ended => return ended.map(drop),
+            ended => return ended,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod abuse;
 mod registry;
 
 use std::path::Path;
@@ -178,7 +179,8 @@ async fn a_worker_registers_beats_and_leaves_and_its_beats_become_durable() {
 
 #[tokio::test]
 async fn who_speaks_for_another_asks_for_another_run_or_for_more_time_is_refused_with_an_event() {
-    let (fleet, own) = (Fleet::new(""), WorkerId::generate());
+    let fleet = Fleet::new("[events]\nworker_rejected_interval = \"0s\"\n");
+    let own = WorkerId::generate();
     let incarnation = Incarnation::generate();
     let changed = |change: &dyn Fn(&mut Option<RunId>, &mut Timing)| {
         let mut up = registration(own, incarnation, None);

@@ -1,6 +1,6 @@
 //! An event of each topic, made up: for the names of its attributes, and for the twins that add one.
 
-use rollout_core::{Event, Incarnation, Mono, PluginId, RunId, WorkerId};
+use rollout_core::{Event, Incarnation, JobId, Mono, PluginId, RunId, WorkerId};
 use serde_json::{Map, Value, json};
 
 /// An event of this topic with plausible attributes; none for a topic that does not exist.
@@ -11,9 +11,10 @@ pub(super) fn event(
     worker: Option<WorkerId>,
     attrs: &Map<String, Value>,
 ) -> Option<Event> {
-    // A signal is a name in one topic and a number in another.
-    [json!("SIGTERM"), Value::Null].into_iter().find_map(|signal| {
-        let mut all = all(signal);
+    // A signal, and a code, is a name in one topic and a number in another.
+    let kinds = [(json!("SIGTERM"), json!("user")), (Value::Null, json!(1))];
+    kinds.into_iter().find_map(|(signal, code)| {
+        let mut all = all(signal, code);
         all.extend(attrs.clone());
         let level = if topic == "worker_failed" { "error" } else { "info" };
         let mut line = json!({
@@ -52,20 +53,27 @@ pub(super) fn with(event: &Event, attrs: Map<String, Value>) -> Option<Event> {
 }
 
 /// Every attribute that any topic has.
-fn all(signal: Value) -> Map<String, Value> {
-    let all = json!({
+fn all(signal: Value, code: Value) -> Map<String, Value> {
+    let of_processes = json!({
         "epoch": 1, "incarnation": Incarnation::generate(), "version": "0", "plugins": [],
         "reason": "unacknowledged", "detail": "", "peer": "127.0.0.1:1", "beat": 1, "gap_ms": 1.0,
         "overdue_ms": 1.0, "overshoot_ms": 1.0, "credited_ms": 0.0, "unacknowledged_ms": 1.0,
         "term": 1, "listen_addr": "127.0.0.1:1", "known_workers": 1, "ms": 1.0, "signal": signal,
         "plugin_id": PluginId::generate(), "name": "p", "boundary": "sidecar", "digest": "",
-        "method": "m", "took_ms": 1.0, "code": 1, "stderr_tail": "", "expected": false,
+        "method": "m", "took_ms": 1.0, "code": code, "stderr_tail": "", "expected": false,
         "crashes": 1, "down_ms": 1.0, "heartbeats": 1, "others": 1, "skew_ms": 1,
+        "suppressed": 0,
     });
-    match all {
-        Value::Object(all) => all,
-        _ => Map::new(),
-    }
+    let of_work = json!({
+        "job": JobId::generate(), "items": 1, "ranges": [[0, 0]], "seq": 1, "dead": 0,
+        "stale": "attempt", "cause": "worker_failed", "item": 0, "failures": 1, "losses": 0,
+        "message": "",
+    });
+    let maps = [of_processes, of_work].into_iter().filter_map(|all| match all {
+        Value::Object(all) => Some(all),
+        _ => None,
+    });
+    maps.flatten().collect()
 }
 
 #[cfg(test)]

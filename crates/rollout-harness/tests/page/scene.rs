@@ -172,7 +172,7 @@ fn coordinator(scene: &mut Scene) {
     scene.fault("coord", What::Restart, 31_490, None);
     scene.says("coord", 31_640.0, None, started(2, 5));
     let (reason, detail) = ("certificate".into(), "no certificate".into());
-    let rejected = WorkerRejected { reason, detail, peer: "127.0.0.1:4711".into() };
+    let rejected = WorkerRejected { reason, detail, peer: "127.0.0.1:4711".into(), suppressed: 0 };
     scene.says("coord", 8000.0, None, rejected);
     scene.fault("coord", What::DiskStall, 24_000, Some(27_000));
     scene.fault("coord", What::Terminate, 39_600, None);

@@ -10,13 +10,12 @@ use bytes::Bytes;
 use rollout_core::event::PluginExited;
 use rollout_core::{Clock, SystemClock};
 use tokio::io::{AsyncWriteExt, BufReader, BufWriter};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::frame::{Frame, FrameError};
+use super::halves::{Reading, Writing};
 use super::process::{Child, Down, Outgoing, Shared, encode};
 use super::wire::{FromPlugin, ToPlugin};
 use crate::call::{Failed, Reply};
@@ -34,7 +33,7 @@ pub(super) const LAST_BREATH: Duration = Duration::from_secs(1);
 pub(super) struct Link {
     pub(super) shared: Arc<Shared>,
     pub(super) child: Child,
-    pub(super) stream: UnixStream,
+    pub(super) halves: (Reading, Writing),
     pub(super) outgoing: mpsc::Sender<Outgoing>,
     pub(super) queue: mpsc::Receiver<Outgoing>,
 }
@@ -42,8 +41,7 @@ pub(super) struct Link {
 impl Link {
     /// The process's whole life; when this ends, nothing of it is left. Whether it answered a call.
     pub(super) async fn run(self, mut stop: watch::Receiver<bool>) -> bool {
-        let Self { shared, mut child, stream, outgoing, queue } = self;
-        let (from, to) = stream.into_split();
+        let Self { shared, mut child, halves: (from, to), outgoing, queue } = self;
         let mut reading = pin!(read(&shared, from, &outgoing));
         let mut writing = pin!(write(&shared, queue, to));
         let down = tokio::select! {
@@ -138,7 +136,7 @@ async fn forced(child: &mut Child, grace: Duration) -> Exited {
 }
 
 /// Writes what is queued; ends when the plugin reads no more.
-async fn write(shared: &Shared, mut queue: mpsc::Receiver<Outgoing>, to: OwnedWriteHalf) {
+async fn write(shared: &Shared, mut queue: mpsc::Receiver<Outgoing>, to: Writing) {
     let mut to = BufWriter::new(to);
     loop {
         let next = match queue.try_recv() {
@@ -179,7 +177,7 @@ async fn write(shared: &Shared, mut queue: mpsc::Receiver<Outgoing>, to: OwnedWr
 }
 
 /// Reads and passes on what the plugin sends; ends with the reason why it can't any more.
-async fn read(shared: &Shared, from: OwnedReadHalf, outgoing: &mpsc::Sender<Outgoing>) -> Down {
+async fn read(shared: &Shared, from: Reading, outgoing: &mpsc::Sender<Outgoing>) -> Down {
     let mut from = BufReader::new(from);
     loop {
         let frame = match Frame::read(&mut from, shared.frames.bytes).await {

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::calls::QUEUED;
 use super::frame::{Frame, FrameError};
+use super::halves::split;
 use super::link::{LAST_BREATH, LAST_WORDS, Link};
 use super::process::{Child, Process, Shared, encode};
 use super::python;
@@ -85,9 +86,12 @@ impl<'a> Starting<'a> {
                 () = sleep_until(deadline) => Err(Cause::Timeout { limit, stderr_tail: None }),
             }
         };
-        let shaken =
-            shaken.and_then(|(stream, ready)| has_all(known, &ready).map(|()| (stream, ready)));
-        let (stream, ready) = match shaken {
+        let shaken = shaken.and_then(|(stream, ready)| {
+            has_all(known, &ready)?;
+            let halves = split(stream).map_err(|error| cannot("its socket failed", error))?;
+            Ok((halves, ready))
+        });
+        let (halves, ready) = match shaken {
             Ok(shaken) => shaken,
             Err(cause) => return Err(give_up(child, cause).await),
         };
@@ -99,7 +103,7 @@ impl<'a> Starting<'a> {
         // More never wait: those of each place, a pong and the shutdown.
         let (outgoing, queue) = mpsc::channel(QUEUED * places + 2);
         let process = Process { shared: Arc::clone(&shared), outgoing: outgoing.clone() };
-        Ok((process, Link { shared, child, stream, outgoing, queue }, ready.methods))
+        Ok((process, Link { shared, child, halves, outgoing, queue }, ready.methods))
     }
 }
 

@@ -9,10 +9,7 @@ use rollout_transport::{Refusal, RefusalKind, Up};
 use tokio::io::AsyncWriteExt;
 use tokio::task::{JoinSet, yield_now};
 
-use crate::support::{Fleet, LONG, SHORT, soon, until_closed, worker};
-
-/// The client's preface and empty SETTINGS.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+use crate::support::{Fleet, LONG, PREFACE, SHORT, soon, until_closed, worker};
 
 fn kind((_, refusal): (Option<rollout_transport::Identity>, Refusal)) -> RefusalKind {
     refusal.kind
@@ -181,7 +178,7 @@ async fn a_flood_of_empty_frames_closes_its_connection_and_is_named() {
     raw.write_all(&[0, 0, 0, 0, 0, 0, 0, 0, 1].repeat(101)).await.unwrap();
     raw.flush().await.unwrap();
     let (_, refusal) = tokio::time::timeout(LONG, fleet.refusal()).await.unwrap();
-    assert_eq!(refusal.kind, RefusalKind::Protocol);
+    assert_eq!(refusal.kind, RefusalKind::Flood);
     assert!(
         refusal.detail.contains("excessive load") || refusal.detail.contains("calm"),
         "{refusal:?}"

@@ -31,6 +31,8 @@ use tokio_rustls::client::TlsStream;
 /// Far longer than anything here takes: it only turns a hang into a failure.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 pub(crate) const SHORT: Duration = Duration::from_millis(60);
+/// The client's preface and empty SETTINGS.
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     let ended = tokio::time::timeout(LONG, future).await;
@@ -164,6 +166,23 @@ impl Fleet {
         let config = careless(&self.pki.files(&worker()), alpn);
         let name = ServerName::try_from("x.example").unwrap();
         TlsConnector::from(config).connect(name, self.tcp().await).await
+    }
+
+    /// Shakes hands without a certificate, until the server has said what it thinks of that.
+    pub(crate) async fn anonymous(&self) -> TlsStream<TcpStream> {
+        let provider = Arc::new(ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let name = ServerName::try_from("x.example").unwrap();
+        let connecting = TlsConnector::from(Arc::new(config)).connect(name, self.tcp().await);
+        let mut stream = connecting.await.unwrap();
+        until_closed(&mut stream).await;
+        stream
     }
 
     /// An HTTP/2 connection of `identity` that may request anything.

@@ -1,0 +1,141 @@
+//! From an accepted socket to a proven peer.
+//!
+//! Who has not proven an identity can hold a place among the handshakes only, and that briefly when
+//! others wait; who has can hold a few connections. Neither can keep the rest of a fleet out.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::server::TlsStream;
+
+use crate::connection::Connection;
+use crate::crowd::{Crowd, Entry, Seat, Seats};
+use crate::identity::Identity;
+use crate::server::{Handler, RefusalKind, Shared};
+use crate::verify::{Unproven, explain, identity_of, is_about_certificate};
+
+/// How long accepting pauses when the system has no descriptor or memory for a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// While others wait to be let in, a handshake may take this part of its time-out.
+const CROWDED: u32 = 5;
+
+/// What a connection holds for as long as it lasts: its place among all, and among its peer's.
+pub(crate) struct Place {
+    _slot: OwnedSemaphorePermit,
+    _seat: Seat,
+}
+
+/// A socket that shakes hands.
+struct Newcomer {
+    tcp: TcpStream,
+    peer: SocketAddr,
+    slot: OwnedSemaphorePermit,
+    entry: Entry,
+}
+
+/// Accepts until the server stops.
+pub(crate) async fn accept<H: Handler>(listener: TcpListener, shared: Arc<Shared<H>>) {
+    let limits = &shared.limits;
+    let slots = Arc::new(Semaphore::new(limits.max_connections));
+    let seats = Seats::new(limits.max_connections_per_peer);
+    let mut crowd = Crowd::new(limits.max_handshakes, limits.handshake_timeout / CROWDED);
+    let mut accepting = true;
+    while let Some(accepted) = shared.stop.run_until_cancelled(listener.accept()).await {
+        match accepted {
+            Ok((tcp, peer)) => {
+                accepting = true;
+                let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+                    drop(tcp);
+                    let detail = format!("{} connections are open", limits.max_connections);
+                    shared.refuse(peer, None, RefusalKind::Capacity, detail);
+                    continue;
+                };
+                let Some(entry) = shared.stop.run_until_cancelled(crowd.enter()).await else {
+                    return;
+                };
+                let newcomer = Newcomer { tcp, peer, slot, entry };
+                shared.tasks.spawn(admit(Arc::clone(&shared), seats.clone(), newcomer));
+            }
+            Err(error) => {
+                if std::mem::replace(&mut accepting, false) {
+                    tracing::warn!(%error, "no connection can be accepted; trying again");
+                }
+                shared.stop.run_until_cancelled(sleep(ACCEPT_PAUSE)).await;
+            }
+        }
+    }
+}
+
+async fn admit<H: Handler>(shared: Arc<Shared<H>>, seats: Seats, newcomer: Newcomer) {
+    let Newcomer { tcp, peer, slot, entry } = newcomer;
+    let hands = shake_hands(&shared, tcp, peer, &entry);
+    let Some(Some((tls, identity))) = shared.stop.run_until_cancelled(hands).await else { return };
+    drop(entry);
+    let Some(seat) = seats.take(&identity) else {
+        let most = shared.limits.max_connections_per_peer;
+        let detail = format!("{most} connections with this certificate are open");
+        return shared.refuse(peer, Some(&identity), RefusalKind::Capacity, detail);
+    };
+    let place = Place { _slot: slot, _seat: seat };
+    Connection::new(Arc::clone(&shared), identity, peer).start(tls, place);
+}
+
+/// A peer that goes away in the middle is no refusal: port scanners and health checks do that.
+async fn shake_hands<H: Handler>(
+    shared: &Shared<H>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    entry: &Entry,
+) -> Option<(TlsStream<TcpStream>, Identity)> {
+    let limit = shared.limits.handshake_timeout;
+    let late = |detail: String| {
+        shared.refuse(peer, None, RefusalKind::Timeout, detail);
+        None
+    };
+    // Without it a beat's acknowledgement could wait for the peer's delayed ACK; on a socket that
+    // is already dead the next read says so.
+    let _ = tcp.set_nodelay(true);
+    let shaking = entry.cut.run_until_cancelled(shared.tls.accept(tcp));
+    let shaken = match timeout(limit, shaking).await {
+        Ok(Some(shaken)) => shaken,
+        Ok(None) => {
+            let limit = limit / CROWDED;
+            return late(format!("no TLS handshake within {limit:?}, and others wait"));
+        }
+        Err(_) => return late(format!("no TLS handshake within {limit:?}")),
+    };
+    match shaken {
+        Ok(tls) => {
+            let identity = tls.get_ref().1.peer_certificates()?.first().and_then(identity_of)?;
+            Some((tls, identity))
+        }
+        Err(error) => {
+            let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+            let (identity, kind, detail) = judge(error);
+            shared.refuse(peer, identity, kind, detail);
+            None
+        }
+    }
+}
+
+fn judge(error: &rustls::Error) -> (Option<&Identity>, RefusalKind, String) {
+    use rustls::Error::{AlertReceived, InvalidCertificate, NoCertificatesPresented};
+    if let Some(unproven) = Unproven::of(error) {
+        let kind = if unproven.is_role { RefusalKind::Identity } else { RefusalKind::Certificate };
+        return (unproven.identity.as_ref(), kind, unproven.why.clone());
+    }
+    match error {
+        InvalidCertificate(_) | NoCertificatesPresented => {
+            (None, RefusalKind::Certificate, explain(error))
+        }
+        AlertReceived(alert) if is_about_certificate(*alert) => {
+            let detail = format!("it does not accept this coordinator's certificate ({alert:?})");
+            (None, RefusalKind::Certificate, detail)
+        }
+        _ => (None, RefusalKind::Protocol, error.to_string()),
+    }
+}

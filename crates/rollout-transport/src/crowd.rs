@@ -1,0 +1,181 @@
+//! Who has to make room: handshakes that take long when others wait, and a peer's own connections
+//! beyond its share.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::identity::Identity;
+
+/// The handshakes under way. There are so many places; while none is free and somebody waits, the
+/// oldest handshake is cut once it has had its `patience`. A fleet that connects all at once
+/// therefore waits its turn, and peers that hold a place for nothing lose it.
+pub(crate) struct Crowd {
+    places: Arc<Semaphore>,
+    patience: Duration,
+    /// Oldest first; those that have ended are left out when they come to the front, or when they
+    /// have become many.
+    entered: VecDeque<(Instant, CancellationToken)>,
+    most: usize,
+}
+
+/// A handshake's place.
+pub(crate) struct Entry {
+    /// Cancelled when it has to make room.
+    pub(crate) cut: CancellationToken,
+    _place: OwnedSemaphorePermit,
+    /// Tells the crowd that it has ended.
+    _ended: DropGuard,
+}
+
+impl Crowd {
+    pub(crate) fn new(places: usize, patience: Duration) -> Self {
+        let most = places.saturating_mul(2).max(64);
+        let places = Arc::new(Semaphore::new(places));
+        Self { places, patience, entered: VecDeque::new(), most }
+    }
+
+    /// Waits for a place.
+    pub(crate) async fn enter(&mut self) -> Entry {
+        let place = self.place().await;
+        if self.entered.len() >= self.most {
+            self.entered.retain(|(_, handshake)| !handshake.is_cancelled());
+        }
+        let cut = CancellationToken::new();
+        self.entered.push_back((Instant::now(), cut.clone()));
+        Entry { _ended: cut.clone().drop_guard(), cut, _place: place }
+    }
+
+    async fn place(&mut self) -> OwnedSemaphorePermit {
+        loop {
+            while self.entered.front().is_some_and(|(_, handshake)| handshake.is_cancelled()) {
+                self.entered.pop_front();
+            }
+            let Some((since, oldest)) = self.entered.front() else {
+                return acquire(&self.places).await;
+            };
+            tokio::select! {
+                biased;
+                place = acquire(&self.places) => return place,
+                () = oldest.cancelled() => {}
+                () = sleep_until(*since + self.patience) => {
+                    oldest.cancel();
+                    return acquire(&self.places).await;
+                }
+            }
+        }
+    }
+}
+
+/// The crowd alone holds the semaphore besides its permits, and never closes it.
+async fn acquire(places: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    match Arc::clone(places).acquire_owned().await {
+        Ok(place) => place,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// How many connections each proven peer has open.
+#[derive(Clone)]
+pub(crate) struct Seats {
+    taken: Arc<Mutex<HashMap<Identity, usize>>>,
+    most: usize,
+}
+
+/// One of a peer's connections.
+pub(crate) struct Seat {
+    seats: Seats,
+    peer: Identity,
+}
+
+impl Seats {
+    pub(crate) fn new(most: usize) -> Self {
+        Self { taken: Arc::default(), most }
+    }
+
+    /// A seat for `peer`, unless it has as many as it may have.
+    pub(crate) fn take(&self, peer: &Identity) -> Option<Seat> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let its = taken.entry(peer.clone()).or_default();
+        if *its >= self.most {
+            return None;
+        }
+        *its += 1;
+        Some(Seat { seats: self.clone(), peer: peer.clone() })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.seats.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(its) = taken.get_mut(&self.peer) {
+            *its -= 1;
+            if *its == 0 {
+                taken.remove(&self.peer);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(40);
+
+    #[tokio::test]
+    async fn the_oldest_handshake_is_cut_after_its_patience_for_one_that_waits_and_no_other() {
+        let mut crowd = Crowd::new(2, PATIENCE);
+        let begun = Instant::now();
+        let (first, second) = (crowd.enter().await, crowd.enter().await);
+        let cut = first.cut.clone();
+        let leave = async {
+            cut.cancelled().await;
+            assert!(begun.elapsed() >= PATIENCE, "not before its patience is over");
+            sleep(PATIENCE * 2).await;
+            drop(first);
+        };
+        let both = async { tokio::join!(crowd.enter(), leave) };
+        let (third, ()) = timeout(Duration::from_secs(20), both).await.unwrap();
+        assert!(!second.cut.is_cancelled() && !third.cut.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn nobody_is_cut_while_there_is_room_or_nobody_waits() {
+        let mut crowd = Crowd::new(2, PATIENCE);
+        let (first, second) = (crowd.enter().await, crowd.enter().await);
+        sleep(PATIENCE * 2).await;
+        assert!(!first.cut.is_cancelled() && !second.cut.is_cancelled());
+        drop(second);
+        let _third = crowd.enter().await;
+        assert!(!first.cut.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_of_ended_handshakes_is_bounded() {
+        let mut crowd = Crowd::new(2, PATIENCE);
+        let _oldest = crowd.enter().await;
+        for _ in 0..10_000 {
+            drop(crowd.enter().await);
+            assert!(crowd.entered.len() <= crowd.most);
+        }
+    }
+
+    #[test]
+    fn a_peer_has_its_share_and_no_more_and_others_have_theirs() {
+        let seats = Seats::new(2);
+        let (one, other) = (Identity::Client("a".into()), Identity::Coordinator);
+        let held = [seats.take(&one).unwrap(), seats.take(&one).unwrap()];
+        assert!(seats.take(&one).is_none());
+        let _other = seats.take(&other).unwrap();
+        drop(held);
+        assert!(seats.take(&one).is_some());
+        assert_eq!(seats.taken.lock().unwrap().len(), 1, "who has gone is forgotten");
+    }
+}
