@@ -2,15 +2,15 @@
 
 use std::io::{self, IsTerminal};
 
-use rollout_core::ExitCode;
-use rollout_harness::binaries::{self, Profile, workspace_root};
+use rollout_harness::binaries::workspace_root;
 use rollout_harness::detection::{self, DetectionError, Options, Report};
 use rollout_harness::report::Spread;
 use rollout_harness::smoke::chain;
 use rollout_harness::watchdog::Watchdog;
-use rollout_harness::{Interrupt, interrupt, preflight};
+use rollout_harness::{Interrupt, interrupt};
 
 use crate::args::DetectionArgs;
+use crate::prepare::{Prepared, prepare};
 use crate::{complain, say};
 
 /// The bounds in milliseconds: the 99th percentile, and the greatest.
@@ -19,23 +19,9 @@ const SUSPECTED: (f64, Option<f64>) = (100.0, None);
 
 /// Carries the kills through; the exit code.
 pub(crate) fn run(args: &DetectionArgs, interrupt: &Interrupt) -> u8 {
-    if !crate::preflight::passes() {
-        return preflight::EXIT_CODE;
-    }
-    let profile = if args.release { Profile::Release } else { Profile::own() };
-    let binaries = match binaries::build(profile, interrupt, &mut |_| {}) {
-        Ok(binaries) => binaries,
-        Err(error) => {
-            complain(&chain(&error));
-            return 1;
-        }
-    };
-    let root = match tempfile::tempdir() {
-        Ok(root) => root,
-        Err(error) => {
-            complain(&format!("cannot create a temporary directory: {error}"));
-            return ExitCode::CannotCreate.code();
-        }
+    let Prepared { binaries, root } = match prepare(args.release, interrupt) {
+        Ok(prepared) => prepared,
+        Err(code) => return code,
     };
     let options = Options {
         root: root.path().to_path_buf(),

@@ -8,6 +8,7 @@ mod detection;
 mod files;
 mod orphans;
 mod preflight;
+mod prepare;
 mod scenario;
 mod simulate;
 mod smoke;
