@@ -10,6 +10,7 @@
 //! [`detection::run`], [`preflight::check`], [`report`].
 
 pub mod binaries;
+pub mod chaos;
 pub mod detection;
 pub mod fixtures;
 pub mod fleet;

@@ -3,6 +3,7 @@
 //! Everything here turns values into text; only [`Table`] and [`Rows`], which show a run while it
 //! goes on, write it themselves.
 
+mod chaos;
 mod files;
 mod github;
 mod html;
@@ -15,6 +16,7 @@ use std::io::{self, IsTerminal};
 
 use crate::judge::Outcome;
 
+pub use chaos::{Pulse, chaos, chaos_json};
 pub use files::{json, junit};
 pub use github::{annotations, step_summary};
 pub use html::html;

@@ -33,7 +33,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    fn new(run: RunId) -> Self {
+    pub(crate) fn new(run: RunId) -> Self {
         Self { run, events: Vec::new() }
     }
 
@@ -94,6 +94,11 @@ impl Stream {
     /// Changes the events with a topic.
     pub(crate) fn edit(&mut self, topic: &str, edit: impl Fn(&mut Event)) {
         self.events.iter_mut().filter(|event| event.body.topic() == topic).for_each(edit);
+    }
+
+    /// Changes every event.
+    pub(crate) fn edit_all(&mut self, edit: impl FnMut(&mut Event)) {
+        self.events.iter_mut().for_each(edit);
     }
 
     /// The stream as it would be written.
