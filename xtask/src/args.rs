@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -12,8 +12,9 @@ Exit codes:
   2        inconclusive: the machine was too slow to show anything; run it again
   3        preflight: a tool is missing or too old
   64       usage: the command line is wrong, or there is no such scenario
+  65, 66   a bundle is damaged; it, or a schedule or scenario, is not there
   69       another run is at work in the same directory
-  74, 78   a file cannot be read or written; a fixture or scenario is not valid
+  74, 78   a file cannot be read or written; a fixture, scenario or schedule is not valid
   128 + n  stopped by signal n";
 
 /// The project's own commands.
@@ -39,6 +40,10 @@ pub(crate) enum Command {
     Detection(DetectionArgs),
     /// Simulate a large fleet in virtual time, check every verdict, and show what it costs
     Simulate(SimulateArgs),
+    /// Do random harm to a fleet of real workers, and judge what its logs say of it
+    Chaos(ChaosArgs),
+    /// Judge a bundle of chaos, or any other record of a run, again
+    Judge(JudgeArgs),
     /// Check that cargo, a C compiler and python3 >= 3.11 are there
     Preflight,
     /// Do what continuous integration does: preflight, format, clippy, tests, smoke
@@ -191,4 +196,85 @@ pub(crate) struct SimulateArgs {
     /// The same seed, the same faults
     #[arg(long, value_name = "X", default_value_t = 1)]
     pub(crate) seed: u64,
+}
+
+const CHAOS_EXAMPLE: &str = "\
+Examples:
+  cargo xtask chaos --seed 1 --seconds 120 --release
+  cargo xtask chaos --seed 7 --without fence      # fails, as it should
+  cargo xtask chaos --schedule data/chaos-bundles/<run>/schedule.json";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = CHAOS_EXAMPLE, after_long_help = format!("{CHAOS_EXAMPLE}\n\n{EXIT_CODES}"))]
+pub(crate) struct ChaosArgs {
+    /// The same seed, the same schedule
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// How long, counted from when the whole fleet beats
+    #[arg(long, value_name = "N", default_value_t = 120)]
+    pub(crate) seconds: u64,
+    /// How many workers
+    #[arg(long, value_name = "K", default_value_t = 6)]
+    pub(crate) workers: usize,
+    /// The time budget: one with short durations, or the defaults of a configuration
+    #[arg(long, value_enum, default_value_t = Timing::Short)]
+    pub(crate) timing: Timing,
+    /// Play a schedule that was written down, and not one drawn from the seed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "seconds", "workers", "timing"])]
+    pub(crate) schedule: Option<PathBuf>,
+    /// Stall disks, too; builds rollout with the feature `faults`
+    #[arg(long)]
+    pub(crate) disk: bool,
+    /// Switch a protection off, to see that it is needed; builds rollout with the feature `faults`
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(crate) without: Option<Without>,
+    /// Keep everything of the run in this directory; one that does not pass is always kept
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Move the files of earlier runs to data/chaos-kept/<number> and do not remove them
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Write the checks and figures as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) page: PageArgs,
+    /// Build and run with the release profile
+    #[arg(long)]
+    pub(crate) release: bool,
+    /// The directory below which data/chaos is made [default: the workspace]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+/// A time budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Timing {
+    /// 200 ms beats, a fence of 1.2 s, failed 1.8 s after the last beat.
+    Short,
+    /// Those of a configuration that names none.
+    Defaults,
+}
+
+/// A protection that can be switched off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Without {
+    /// The workers' self-fence
+    Fence,
+    /// The coordinator's check of epochs and incarnations
+    EpochCheck,
+    /// The coordinator's credit for its own stalls
+    StallCredit,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  cargo xtask judge data/chaos-bundles/<run>")]
+pub(crate) struct JudgeArgs {
+    /// The directory with record.json and the logs
+    pub(crate) bundle: PathBuf,
+    /// Write everything that was said and done as one text, in its order
+    #[arg(long, value_name = "FILE")]
+    pub(crate) timeline: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) page: PageArgs,
 }

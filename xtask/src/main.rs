@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod cargo;
+mod chaos;
 mod ci;
 mod detection;
 mod files;
@@ -57,6 +58,8 @@ fn main() -> ExitCode {
         Command::Bench(command) => bench::run(&command, &interrupt),
         Command::Detection(args) => detection::run(&args, &interrupt),
         Command::Simulate(args) => simulate::run(&args, &interrupt),
+        Command::Chaos(args) => chaos::run(&args, &interrupt),
+        Command::Judge(args) => chaos::judge(&args),
         Command::Preflight => preflight::run(),
         Command::Ci => ci::run(&interrupt),
     })

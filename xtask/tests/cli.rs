@@ -16,7 +16,9 @@ fn help_documents_every_exit_code() {
         let table = text.split("Exit codes:").nth(1).unwrap_or_default();
         codes.iter().all(|code| table.lines().any(|line| line.trim_start().starts_with(code)))
     };
-    for args in [&["--help"][..], &["smoke", "--help"], &["scenario", "--help"]] {
+    for args in
+        [&["--help"][..], &["smoke", "--help"], &["scenario", "--help"], &["chaos", "--help"]]
+    {
         xtask().args(args).assert().success().stdout(predicate::function(documented));
     }
 }
@@ -43,6 +45,20 @@ fn scenarios_are_listed_and_one_that_is_not_there_or_makes_no_sense_is_named() {
     std::fs::write(&file, "about = \"x\"\nworkers = []\nexpect = []\n").unwrap();
     let nothing = contains("odd.toml: expect: ");
     xtask().arg("scenario").arg(&file).assert().code(78).stderr(nothing);
+}
+
+#[test]
+fn a_schedule_that_cannot_be_played_and_a_bundle_that_is_none_are_named_before_anything_runs() {
+    xtask().args(["chaos", "--workers", "0"]).assert().code(64).stderr(contains("1 to 64"));
+    let both = xtask().args(["chaos", "--seed", "1", "--schedule", "x"]).assert().code(64);
+    both.stderr(contains("cannot be used with"));
+    xtask().args(["chaos", "--schedule", "/nonexistent"]).assert().code(66);
+    xtask().args(["judge", "/nonexistent"]).assert().code(66).stderr(contains("/nonexistent"));
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("record.json");
+    std::fs::write(&file, "{}").unwrap();
+    xtask().arg("judge").arg(root.path()).assert().code(65).stderr(contains("is no bundle"));
+    xtask().args(["chaos", "--schedule"]).arg(&file).assert().code(78).stderr(contains("is no"));
 }
 
 #[test]
