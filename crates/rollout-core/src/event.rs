@@ -40,6 +40,10 @@ pub enum Kind {
     Log,
 }
 
+/// What a worker's record says when it is acknowledged again after it had fenced itself: judges and
+/// reports end the fence there.
+pub const FENCE_LIFTED: &str = "acknowledged again: the fence is lifted";
+
 /// Takes events; the one way by which a part of rollout says what happened.
 pub trait Emit: Send + Sync {
     /// Hands over what happened at `at` to `worker`, if to one. Never blocks.

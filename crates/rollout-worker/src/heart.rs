@@ -8,7 +8,7 @@ use std::time::Duration;
 use rollout_core::budget::Reconnect;
 use rollout_core::duration::as_ms;
 use rollout_core::event::{
-    WorkerDeregistered, WorkerDraining, WorkerFenced, WorkerRegistered, WorkerResumed,
+    FENCE_LIFTED, WorkerDeregistered, WorkerDraining, WorkerFenced, WorkerRegistered, WorkerResumed,
 };
 use rollout_core::{Incarnation, Mono, RunId, TimeBudget};
 use rollout_storage::StorageError;
@@ -368,7 +368,7 @@ fn look(fence: &mut Fence, voice: &Voice) {
             reason: Cow::Borrowed("unacknowledged"),
             unacknowledged_ms: as_ms(silent),
         }),
-        Some(Change::Lifted) => tracing::info!("acknowledged again: the fence is lifted"),
+        Some(Change::Lifted) => tracing::info!("{FENCE_LIFTED}"),
         None => {}
     }
 }

@@ -2,7 +2,7 @@
 //! each promise.
 
 use rollout_core::Body;
-use rollout_core::event::{CoordinatorStalled, WorkerHeartbeat, WorkerResumed};
+use rollout_core::event::{CoordinatorStalled, FENCE_LIFTED, WorkerHeartbeat, WorkerResumed};
 use rollout_harness::chaos::{Judgement, judge};
 use rollout_harness::record::What;
 use rollout_harness::{Outcome, Record};
@@ -247,7 +247,7 @@ fn what_lies_just_inside_a_bound_passes() {
                 event.worker_id != id || event.mono < at(2_000) || event.mono > at(3_500)
             });
             scene.own(3_501, 3, fenced("unacknowledged", 1_591));
-            scene.workers[2].log_line(3_511, "acknowledged again: the fence is lifted");
+            scene.workers[2].log_line(3_511, FENCE_LIFTED);
         }),
     ];
     for (what, edit) in edges {

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use rollout_core::event::{
-    CoordinatorStalled, CoordinatorStarted, CoordinatorStopping, WorkerDeregistered, WorkerFailed,
-    WorkerFenced, WorkerHeartbeat, WorkerReady, WorkerRecovered, WorkerRegistered, WorkerResumed,
-    WorkerSuspected,
+    CoordinatorStalled, CoordinatorStarted, CoordinatorStopping, FENCE_LIFTED, WorkerDeregistered,
+    WorkerFailed, WorkerFenced, WorkerHeartbeat, WorkerReady, WorkerRecovered, WorkerRegistered,
+    WorkerResumed, WorkerSuspected,
 };
 use rollout_core::{Body, Incarnation, Level, Mono, RunId, TimeBudget, WorkerId};
 use rollout_harness::Record;
@@ -245,8 +245,7 @@ impl Scene {
             self.own(8_110, worker, fenced("unacknowledged", 1_200));
             self.resumes(worker, 9_600, epoch);
             self.say(9_610, worker, WorkerHeartbeat { epoch, beat: 1 });
-            let lifted = "acknowledged again: the fence is lifted";
-            self.workers[worker - 1].log_line(9_615, lifted);
+            self.workers[worker - 1].log_line(9_615, FENCE_LIFTED);
             self.say(9_610, worker, WorkerRecovered { epoch, gap_ms: 2_700.0 });
             self.beats(worker, epoch, 9_810, 12_450);
         }

@@ -1,24 +1,19 @@
 //! The fence: who is not acknowledged says so in time, before any verdict, and never without need.
 
 use rollout_core::duration::as_ms;
-use rollout_core::event::WorkerFenced;
+use rollout_core::event::{FENCE_LIFTED, WorkerFenced};
 use rollout_core::{Body, Event, Mono, WorkerId};
 
 use super::{Case, Finding, SLACK, none_of};
 use crate::chaos::streams::Stream;
 use crate::record::{Life, Process};
 
-/// What a worker says when an acknowledgement has lifted its fence.
-const LIFTED: &str = "the fence is lifted";
-
 /// Whether an event raises (true) or lifts the worker's own fence.
 fn turn(event: &Event) -> Option<bool> {
     match &event.body {
         Body::WorkerFenced(_) => Some(true),
         Body::WorkerRegistered(_) => Some(false),
-        Body::Log(..) => {
-            event.message.as_ref().filter(|message| message.contains(LIFTED)).map(|_| false)
-        }
+        Body::Log(..) => (event.message.as_deref() == Some(FENCE_LIFTED)).then_some(false),
         _ => None,
     }
 }

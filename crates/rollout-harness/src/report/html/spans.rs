@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
+use rollout_core::event::FENCE_LIFTED;
 use rollout_core::{Body, Event, Mono, WorkerId};
 
 use super::story::{Row, Span};
 use super::text::{DETAIL, cut, time};
 use crate::record::{Process, Record, Role, What};
-
-/// The worker's own words, by which alone it says that an acknowledgement lifted its fence.
-const LIFTED: &str = "the fence is lifted";
 
 /// All of a process.
 pub(super) fn of(record: &Record, process: &Process) -> Vec<Span> {
@@ -80,7 +78,7 @@ fn fences(record: &Record, process: &Process) -> Vec<Span> {
                 continue;
             }
             Body::WorkerResumed(_) | Body::WorkerRegistered(_) => true,
-            Body::Log(..) => event.message.as_deref().is_some_and(|said| said.contains(LIFTED)),
+            Body::Log(..) => event.message.as_deref() == Some(FENCE_LIFTED),
             _ => false,
         };
         let dead = |since: Mono| death(record, process, since) < event.mono;
