@@ -16,7 +16,8 @@
 A handler is a plain function, which runs on a thread, or an ``async def``, which runs on an event
 loop. It returns a JSON value, or a `Reply` for bytes beside one; what it yields goes ahead of that, as
 parts of the answer. What it raises reaches the caller with its traceback. ``logging`` goes to the
-worker; ``print`` is harmless. A method that `rollout run` calls reads its parameters as a `JobItem`.
+worker; ``print`` is harmless. A method that is called for a job's items reads its parameters as a
+`JobItem`.
 
 `rollout_plugin.testing` runs a plugin without a worker. `rollout_plugin.gymnasium` and
 `rollout_plugin.dataset` are plugins already, for environments and datasets that know nothing of this.

@@ -13,6 +13,7 @@ use rollout_acceptance::{built, faulty};
 use rollout_harness::chaos::{
     Options, Plan, Protection, Run, Unwatched, bundle, judge, run, short_timing,
 };
+use rollout_harness::judge::LATENESS_LIMIT;
 use rollout_harness::report::{self, Look};
 use rollout_harness::smoke::chain;
 use rollout_harness::{Interrupt, Outcome, Record};
@@ -73,7 +74,13 @@ fn a_fleet_keeps_every_promise_and_its_bundle_is_judged_the_same_again() {
     let root = tempfile::tempdir().unwrap();
     let options = options(root.path(), 4, None);
     let run = conclusive(&options);
-    assert_ne!(run.judgement.outcome, Outcome::Fail, "{}", story(&run));
+    let late = run.record.harness_late > LATENESS_LIMIT;
+    let outcome = run.judgement.outcome;
+    assert!(
+        outcome == Outcome::Pass || late && outcome == Outcome::Inconclusive,
+        "{}",
+        story(&run)
+    );
     let dir = root.path().join("bundle");
     bundle::write(&dir, &run, &options.schedule, &options.binaries.rollout).unwrap();
     let read = Record::read(&dir).unwrap();

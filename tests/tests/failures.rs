@@ -174,10 +174,10 @@ fn a_starved_coordinator_fails_the_dead_and_nobody_else() {
     let [alive, dying] = [&mut alive, &mut dead].map(|worker| registered(worker).0);
     let _ = [alive, dying].map(|id| beats(&mut coordinator, id, Mono(0)));
     dead.child.handle().signal_main(Signal::SIGKILL);
-    // It runs for a fifth of the time.
+    // It runs for a tenth of the time.
     for _ in 0..12 {
-        stop(&coordinator, Duration::from_millis(400));
-        thread::sleep(Duration::from_millis(100));
+        stop(&coordinator, Duration::from_millis(450));
+        thread::sleep(Duration::from_millis(50));
     }
     let failed = coordinator.event("worker_failed");
     assert_eq!(failed.worker_id, Some(dying));

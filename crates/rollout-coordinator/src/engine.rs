@@ -75,7 +75,12 @@ impl Engine {
         let outcome = self.serve().await;
         // The ledger's writer may be waiting for room in here, and is waited for next.
         self.inbox.close();
-        outcome
+        let broken = Arc::clone(&self.broken);
+        // Nobody else has the store any more: its writer ends with it, and what it still had to
+        // write is on disk, or the reason why not is known.
+        drop(self);
+        outcome?;
+        broken.get().map_or(Ok(()), |error| Err(Arc::clone(error)))
     }
 
     async fn serve(&mut self) -> Result<(), Arc<StorageError>> {

@@ -48,6 +48,16 @@ pub enum DetectionError {
         /// What the process complained of.
         stderr: String,
     },
+    /// A worker ended before it was killed.
+    #[error("{worker} ended by itself ({exit}); standard error: {stderr}")]
+    Ended {
+        /// Its name.
+        worker: String,
+        /// How.
+        exit: String,
+        /// What it complained of.
+        stderr: String,
+    },
     /// Someone asked to stop.
     #[error("stopped by {0}")]
     Interrupted(Signal),
@@ -166,8 +176,11 @@ impl<'a> Fleet<'a> {
     }
 
     fn late(&self, what: impl Into<String>, process: &str) -> DetectionError {
-        let stderr = fs::read_to_string(self.layout.stderr(process)).unwrap_or_default();
-        DetectionError::Late { what: what.into(), stderr }
+        DetectionError::Late { what: what.into(), stderr: self.stderr(process) }
+    }
+
+    fn stderr(&self, process: &str) -> String {
+        fs::read_to_string(self.layout.stderr(process)).unwrap_or_default()
     }
 
     fn join(&mut self, name: String, id: WorkerId) -> Result<(), DetectionError> {
@@ -205,7 +218,7 @@ impl<'a> Fleet<'a> {
             let (id, since) = (self.slots[place].id, self.slots[place].since);
             let killed = self.docket.report().kills;
             match self.docket.phase(id) {
-                Phase::Living { .. } if killed < self.options.kills => self.age(place),
+                Phase::Living { .. } if killed < self.options.kills => self.age(place)?,
                 Phase::Awaited | Phase::Killed { .. } if since.elapsed() > PATIENCE => {
                     let name = self.slots[place].name.clone();
                     return Err(self.late(format!("{name} did not get on"), &name));
@@ -222,22 +235,25 @@ impl<'a> Fleet<'a> {
     }
 
     /// Lets a worker live a random while, over two beats, and kills it then.
-    fn age(&mut self, place: usize) {
+    fn age(&mut self, place: usize) -> Result<(), DetectionError> {
         let longest = Duration::from_secs(1);
         let random = &mut self.random;
         let slot = &mut self.slots[place];
         let more = || Instant::now() + longest.mul_f64(random.random_range(0.0..1.0));
         if Instant::now() < *slot.lives.get_or_insert_with(more) {
-            return;
+            return Ok(());
         }
         if let Some(exit) = slot.process.try_wait() {
-            return self.docket.wrong(format!("{} ended by itself: {exit}", slot.name));
+            let (worker, exit) = (slot.name.clone(), exit.to_string());
+            let stderr = self.stderr(&worker);
+            return Err(DetectionError::Ended { worker, exit, stderr });
         }
         let at = SystemClock.now();
         // Its guard has not reaped it, so the pid is its own; through the guard it would take longer.
         let _ = kill(Pid::from_raw(slot.process.pid()), Signal::SIGKILL);
         (slot.since, slot.lives) = (Instant::now(), None);
         self.docket.killed(slot.id, at);
+        Ok(())
     }
 }
 

@@ -117,7 +117,7 @@ impl Scene {
     /// Nothing has happened to the honest worker; everything ends in good order.
     fn end(mut self) {
         self.beats_on();
-        for topic in ["worker_suspected", "worker_failed", "coordinator_stalled"] {
+        for topic in ["worker_suspected", "worker_failed"] {
             let about = self.coordinator.events(topic);
             let about = about.iter().filter(|event| event.worker_id == Some(self.honest_id));
             assert_eq!(about.count(), 0, "{topic} of the honest worker");

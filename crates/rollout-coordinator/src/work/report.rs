@@ -13,7 +13,7 @@ use super::store::spans;
 
 /// Items as ranges, first and last included.
 fn ranges(items: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
-    spans(items).into_iter().map(|(first, count)| (first, first + count - 1)).collect()
+    spans(items).into_iter().map(|(first, count)| (first, first + (count - 1))).collect()
 }
 
 pub(crate) fn leased(grants: &[Grant]) -> Option<Body> {

@@ -117,7 +117,7 @@ pub(crate) fn spans(items: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
     let mut spans: Vec<(u64, u64)> = Vec::new();
     for item in items {
         match spans.last_mut() {
-            Some((first, count)) if *first + *count == item => *count += 1,
+            Some((first, count)) if item.checked_sub(*first) == Some(*count) => *count += 1,
             _ => spans.push((item, 1)),
         }
     }

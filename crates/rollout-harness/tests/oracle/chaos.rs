@@ -28,7 +28,7 @@ fn judged(spoil: impl FnOnce(&mut Scene)) -> Judgement {
 fn a_good_run_passes_every_check_and_each_says_what_it_looked_at() {
     let judgement = judged(|_| {});
     assert_eq!(judgement.outcome, Outcome::Pass, "{}", story(&judgement));
-    assert_eq!(judgement.checks.len(), 21, "{}", story(&judgement));
+    assert_eq!(judgement.checks.len(), 23, "{}", story(&judgement));
     let says = |name: &str, what: &str| {
         let detail = &judgement.check(name).unwrap().detail;
         assert!(detail.contains(what), "{name}: {detail}");
@@ -174,6 +174,16 @@ const BROKEN: &[(&str, &str, Spoil)] = &[
         stream.retain(|event| event.mono != at(3_020) || event.worker_id != id);
         scene.say(3_511, 1, suspected(1, "missed_beats"));
     }),
+    ("serves", "the restarted coordinator never listens", |scene| {
+        scene.coordinator.lives[1].1.remove("coordinator_started");
+    }),
+    ("comes-back", "failed, healed, and never heard of again", |scene| {
+        let id = scene.workers[0].id;
+        let stream = &mut scene.coordinator.lives[1].1;
+        stream.retain(|event| event.worker_id != id || event.mono < at(13_500));
+        let (when, body) = failed(13_410, 13_410 + DEADLINE + 1, 2, 0);
+        scene.say(when, 1, body);
+    }),
     ("exits", "somebody exits of itself", |scene| {
         scene.faults.retain(|fault| fault.what != What::Terminate || fault.target != "w2");
     }),
@@ -276,6 +286,20 @@ fn a_starved_machine_excuses_what_starving_can_cause_and_nothing_else() {
         });
         assert_eq!(early.outcome, Outcome::Fail, "{what}\n{}", story(&early));
     }
+}
+
+#[test]
+fn what_the_coordinator_says_of_itself_does_not_excuse_a_false_failure() {
+    let judgement = |late| {
+        judged(|scene| {
+            scene.coordinator.say(4_000, None, CoordinatorStalled { ms: 700.0 });
+            scene.late = ms(late);
+            scene.faults.retain(|fault| fault.what != What::BlackHole);
+        })
+    };
+    let outcome = |late| judgement(late).check("no-false-failure").unwrap().outcome;
+    assert_eq!(outcome(3), Outcome::Fail);
+    assert_eq!(outcome(300), Outcome::Inconclusive);
 }
 
 #[test]
