@@ -228,7 +228,7 @@ impl Case<'_> {
                 Body::CoordinatorStalled(stall) => {
                     let stall = Duration::try_from_secs_f64(stall.ms / 1e3).unwrap_or_default();
                     let unexplained = self.unexplained(event.mono, stall);
-                    if unexplained > SLACK {
+                    if unexplained > SLACK * 2 {
                         reasons.push(format!(
                             "the coordinator stalled for {:.0} ms at {}, and nobody had stopped it",
                             as_ms(unexplained),
