@@ -89,8 +89,8 @@ pub enum StorageError {
         /// What does not hold.
         detail: String,
     },
-    /// An earlier commit failed, so no later one can be trusted.
-    #[error("database `{}` is closed after a failed commit", path.display())]
+    /// The writer has ended, as the store was closed or a write of it panicked.
+    #[error("database `{}` is closed", path.display())]
     Closed {
         /// The file.
         path: PathBuf,

@@ -101,8 +101,8 @@ impl Store {
     ///
     /// `write` runs on the writer's thread, in one transaction with whatever else is queued,
     /// [`Priority::Control`] first. At most 65,536 writes are queued: one more is refused with
-    /// [`StorageError::Overloaded`], through `done`. After a failed commit every write is refused:
-    /// the state of the disk is unknown, and the process should end.
+    /// [`StorageError::Overloaded`], through `done`. After a failed commit every write is refused
+    /// with the same reason: the state of the disk is unknown, and the process should end.
     pub fn submit(
         &self,
         priority: Priority,

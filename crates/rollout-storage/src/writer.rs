@@ -40,7 +40,8 @@ struct Queues {
     control: VecDeque<Job>,
     background: VecDeque<Job>,
     closing: bool,
-    failed: bool,
+    /// Why nothing more is written; the first reason is the one.
+    failed: Option<Arc<StorageError>>,
 }
 
 struct Shared {
@@ -77,11 +78,13 @@ impl Writer {
         let refusal = {
             let mut queues = self.shared.lock();
             let queued = queues.control.len() + queues.background.len();
-            if queues.failed || queues.closing {
-                Some((job, StorageError::closed(&self.shared.path)))
+            if let Some(first) = &queues.failed {
+                Some((job, Arc::clone(first)))
+            } else if queues.closing {
+                Some((job, Arc::new(StorageError::closed(&self.shared.path))))
             } else if queued >= MAX_QUEUED {
                 let path = self.shared.path.clone();
-                Some((job, StorageError::Overloaded { path, queued }))
+                Some((job, Arc::new(StorageError::Overloaded { path, queued })))
             } else {
                 match priority {
                     Priority::Control => queues.control.push_back(job),
@@ -91,7 +94,7 @@ impl Writer {
             }
         };
         match refusal {
-            Some((job, error)) => (job.done)(Err(Arc::new(error))),
+            Some((job, error)) => (job.done)(Err(error)),
             None => self.shared.arrived.notify_one(),
         }
     }
@@ -109,11 +112,14 @@ impl Drop for Writer {
 }
 
 fn run(db: &Database, shared: &Shared) {
-    let _refuse_the_rest = FailOnExit(shared);
+    let refuse_the_rest = FailOnExit(shared);
     while let Some(group) = next_group(shared) {
         let (writes, dones): (Vec<Write>, Vec<Done>) =
             group.into_iter().map(|job| (job.write, job.done)).unzip();
         let outcome = commit(db, &shared.path, writes).map_err(Arc::new);
+        if let Err(first) = &outcome {
+            refuse_the_rest.because(first);
+        }
         for done in dones {
             done(outcome.clone());
         }
@@ -126,16 +132,25 @@ fn run(db: &Database, shared: &Shared) {
 /// Whatever ends the writer, nobody is left waiting for it.
 struct FailOnExit<'s>(&'s Shared);
 
+impl FailOnExit<'_> {
+    /// From now on everybody is told of this.
+    fn because(&self, error: &Arc<StorageError>) {
+        self.0.lock().failed.get_or_insert_with(|| Arc::clone(error));
+    }
+}
+
 impl Drop for FailOnExit<'_> {
     fn drop(&mut self) {
-        let left: Vec<Job> = {
+        let closed = Arc::new(StorageError::closed(&self.0.path));
+        let (left, error) = {
             let mut queues = self.0.lock();
-            queues.failed = true;
+            let error = Arc::clone(queues.failed.get_or_insert(closed));
             let Queues { control, background, .. } = &mut *queues;
-            control.drain(..).chain(background.drain(..)).collect()
+            let left: Vec<Job> = control.drain(..).chain(background.drain(..)).collect();
+            (left, error)
         };
         for job in left {
-            (job.done)(Err(Arc::new(StorageError::closed(&self.0.path))));
+            (job.done)(Err(Arc::clone(&error)));
         }
     }
 }

@@ -127,13 +127,17 @@ fn what_arrives_during_a_commit_shares_the_next_one_and_fails_with_it() {
     );
     store.submit(
         Priority::Control,
-        |_| Err(StorageError::Closed { path: failing }),
+        |_| Err(StorageError::Overloaded { path: failing, queued: 7 }),
         move |result| second.send(result).unwrap(),
     );
     drop(release);
-    assert_eq!(outcomes.iter().filter(Result::is_err).count(), 2);
-    let refused = store.write(|batch| batch.put(TERM, &(), &2)).unwrap_err();
-    assert!(matches!(*refused, StorageError::Closed { .. }), "{refused}");
+    let mut errors = outcomes.iter().filter_map(Result::err).collect::<Vec<_>>();
+    assert_eq!(errors.len(), 2);
+    errors.push(store.write(|batch| batch.put(TERM, &(), &2)).unwrap_err());
+    // Whoever comes later is told the first reason, not only that there was one.
+    for error in errors {
+        assert!(matches!(*error, StorageError::Overloaded { queued: 7, .. }), "{error}");
+    }
     drop(store);
     assert_eq!(Store::open(&path).unwrap().get(TERM, &()).unwrap(), None);
 }

@@ -156,7 +156,7 @@ impl Engine {
             let nap = self.ledger.next_wake().map_or(TICK, |wake| wake.since(now).min(TICK));
             tokio::select! {
                 biased;
-                outcome = landed(&mut self.flying) => self.landed(outcome)?,
+                outcome = landed(&mut self.flying, &self.store) => self.landed(outcome)?,
                 () = self.board.changed() => {}
                 received = self.inbox.recv_many(&mut inputs, BATCH), if room => if received == 0 {
                     return self.finish().await;
@@ -319,7 +319,7 @@ impl Engine {
             if self.flying.is_none() {
                 break;
             }
-            let outcome = landed(&mut self.flying).await;
+            let outcome = landed(&mut self.flying, &self.store).await;
             self.landed(outcome)?;
         }
         for stream in self.streams.values() {
@@ -330,11 +330,14 @@ impl Engine {
 }
 
 /// Waits for the transaction that is under way, forever if there is none.
-async fn landed(flying: &mut Option<(oneshot::Receiver<Outcome>, Vec<After>)>) -> Outcome {
+async fn landed(
+    flying: &mut Option<(oneshot::Receiver<Outcome>, Vec<After>)>,
+    store: &Store,
+) -> Outcome {
     match flying {
         Some((outcome, _)) => outcome.await.unwrap_or_else(|_| {
             // The writer ended without an answer: a panic, which is on standard error.
-            Err(Arc::new(StorageError::Closed { path: std::path::PathBuf::new() }))
+            Err(Arc::new(StorageError::Closed { path: store.path().to_owned() }))
         }),
         None => std::future::pending().await,
     }
