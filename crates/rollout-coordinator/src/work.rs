@@ -77,7 +77,7 @@ impl WorkThread {
                 .map_err(CoordinatorError::Ledger)?;
         }
         let blobs = Blobs::open(store.path())?;
-        let referenced = store::referenced(&store, None).map_err(failed)?;
+        let referenced = store::referenced(&store).map_err(failed)?;
         blobs.sweep(&referenced, clock.wall().checked_sub(BLOB_AGE).unwrap_or(clock.wall()))?;
         let (sender, inbox) = mpsc::channel(handle::QUEUE);
         let board = Arc::new(Board::default());

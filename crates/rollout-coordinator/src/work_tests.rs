@@ -382,7 +382,35 @@ async fn a_large_result_counts_only_once_its_bytes_are_there() {
     work.cancel(job).await.unwrap();
     assert!(work.blobs().read(&sha256).unwrap().is_none(), "no job refers to it any more");
     let left = std::fs::read_dir(rig.dir.path().join("coordinator.blobs")).unwrap().count();
-    assert_eq!(left, 0);
+    assert_eq!(left, 1, "what was refused leaves nothing");
+}
+
+#[tokio::test]
+async fn a_cancelled_job_takes_no_large_result_along_that_another_commits() {
+    let mut rig = Rig::new(1);
+    let work = rig.work();
+    let (first, second) = (submit(&work, spec(1)).await, submit(&work, spec(1)).await);
+    let mut hand = rig.worker(0).await;
+    let sha256 = handle::hex(&<sha2::Sha256 as sha2::Digest>::digest(b"the same"));
+    let mut upload = work.blobs().begin(&sha256).unwrap();
+    upload.write(b"the same").unwrap();
+    upload.finish().unwrap();
+    hand.want(2).await;
+    let leases = [hand.granted().await[0], hand.granted().await[0]];
+    let said = |lease| {
+        let blob = rollout_transport::work::Blob { sha256: sha256.clone(), bytes: 8 };
+        vec![Said { lease, end: End::Blob(blob) }]
+    };
+    hand.done(first, said(leases[0])).await;
+    hand.acked().await;
+    // The cancellation is taken in while the other commit may still be on its way.
+    hand.done(second, said(leases[1])).await;
+    work.cancel(first).await.unwrap();
+    assert_eq!(follow(&work, second).await.len(), 1);
+    assert!(work.blobs().read(&sha256).unwrap().is_some(), "a commit refers to it");
+    drop(work);
+    rig.restart().await;
+    assert!(rig.work().blobs().read(&sha256).unwrap().is_some(), "after a restart, too");
 }
 
 #[tokio::test]

@@ -53,6 +53,9 @@ impl Blobs {
         let dir = database.with_extension("blobs");
         let failed = |source| BlobError::Io { path: dir.clone(), source };
         fs::create_dir_all(&dir).map_err(failed)?;
+        // Its name has to be on disk as well, before a commit refers to what is in it.
+        let parent = dir.parent().filter(|dir| !dir.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new("."))).and_then(|p| p.sync_all()).map_err(failed)?;
         for entry in fs::read_dir(&dir).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             if path.extension().is_some_and(|ending| ending == "part") {
@@ -118,23 +121,6 @@ impl Blobs {
             }
         }
         Ok(removed)
-    }
-
-    /// Removes these blobs, as far as they are there.
-    pub(crate) fn remove<'n>(
-        &self,
-        names: impl IntoIterator<Item = &'n String>,
-    ) -> Result<(), BlobError> {
-        for name in names {
-            let path = self.path(name)?;
-            match fs::remove_file(&path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(BlobError::Io { path, source });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
     }
 
     fn path(&self, sha256: &str) -> Result<PathBuf, BlobError> {

@@ -245,17 +245,11 @@ pub(crate) fn weight(committed: &Committed) -> usize {
     }
 }
 
-/// The large results that commits refer to: those of `job`, or of all.
-pub(crate) fn referenced(
-    store: &Store,
-    job: Option<JobId>,
-) -> Result<HashSet<String>, StorageError> {
+/// The large results that commits refer to.
+pub(crate) fn referenced(store: &Store) -> Result<HashSet<String>, StorageError> {
     let mut names = HashSet::new();
-    let from = RowKey(job.unwrap_or(JobId::from_bytes([0; 16])), 0);
-    store.range(ENDS, &from, |RowKey(of, _), record: EndRecord| {
-        if job.is_some_and(|job| job != of) {
-            return ControlFlow::Break(());
-        }
+    let from = RowKey(JobId::from_bytes([0; 16]), 0);
+    store.range(ENDS, &from, |_: RowKey, record: EndRecord| {
         names.extend(record.blobs);
         ControlFlow::Continue(())
     })?;

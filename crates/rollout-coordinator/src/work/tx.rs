@@ -1,7 +1,7 @@
 //! The transaction that is being gathered while the last one syncs, and what is to be said once it is
 //! on disk.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use rollout_core::event::Body;
 use rollout_core::{JobId, WorkerId};
@@ -25,8 +25,6 @@ pub(crate) enum After {
     Revoke { worker: WorkerId, job: JobId, leases: Vec<Lease> },
     /// Something has happened.
     Event(Option<WorkerId>, Body),
-    /// Large results of a removed job: those that no other refers to go.
-    Sweep(HashSet<String>),
     /// Somebody waits for it.
     Reply(Box<dyn FnOnce() + Send>),
 }

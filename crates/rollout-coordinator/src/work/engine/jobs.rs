@@ -6,8 +6,8 @@ use rollout_transport::work::{JobStatus, Oldest, Standing, Submitted, WorkerStat
 use tokio::sync::{oneshot, watch};
 
 use super::{Engine, JobState};
-use crate::work::handle::{Begun, Control, Input, View};
-use crate::work::store::{self, JobRecord, Next};
+use crate::work::handle::{Begun, Claim, Control, Input, View};
+use crate::work::store::{JobRecord, Next};
 use crate::work::tx::After;
 
 impl Engine {
@@ -97,13 +97,8 @@ impl Engine {
             stream.told.remove(&job);
         }
         self.tx.remove(job);
-        // What the transaction under way refers to is swept at the next start.
-        match store::referenced(&self.store, Some(job)) {
-            Ok(names) => self.tx.after.push(After::Sweep(names)),
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "blobs of a job stay");
-            }
-        }
+        // Its large results stay until the next start: a commit of another job that refers to one
+        // of them may be on its way.
         self.reply(reply, Some(standing));
     }
 

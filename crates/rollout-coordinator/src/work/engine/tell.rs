@@ -1,6 +1,5 @@
 //! What is said once it is on disk.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use rollout_core::{JobId, WorkerId};
@@ -37,7 +36,6 @@ impl Engine {
                     self.send(worker, None, WorkDown::Revoke { job, leases });
                 }
                 After::Event(worker, body) => self.emit.emit(self.clock.now(), worker, body),
-                After::Sweep(names) => self.sweep(&names).map_err(Arc::new)?,
                 After::Reply(reply) => reply(),
             }
         }
@@ -46,18 +44,6 @@ impl Engine {
             if let Some(body) = report::leased(grants) {
                 self.emit.emit(self.clock.now(), Some(grants[0].worker), body);
             }
-        }
-        Ok(())
-    }
-
-    /// A large result that cannot be removed now is swept at the next start.
-    fn sweep(&self, names: &HashSet<String>) -> Result<(), StorageError> {
-        if names.is_empty() {
-            return Ok(());
-        }
-        let kept = store::referenced(&self.store, None)?;
-        if let Err(error) = self.blobs.remove(names.difference(&kept)) {
-            tracing::warn!(error = &error as &dyn std::error::Error, "blobs of a job stay");
         }
         Ok(())
     }
