@@ -304,7 +304,6 @@ async fn parameters_are_checked_and_come_with_the_grant_after_a_restart_too() {
     assert!(matches!(short, Submitted::Invalid { .. }), "{short:?}");
     let mut changed = params.clone();
     changed[3] = raw("0");
-    // The refused submission frees its id with its end, which the thread learns a little later.
     let other = rig.work().submit(JobId::generate(), with.clone(), give(changed)).await.unwrap();
     assert!(matches!(other, Submitted::Invalid { .. }), "{other:?}");
     let taken = rig.work().submit(job, with.clone(), give(params)).await.unwrap();
@@ -323,6 +322,41 @@ async fn parameters_are_checked_and_come_with_the_grant_after_a_restart_too() {
     let answer = rig.work().submit(job, with, mpsc::channel(1).1).await.unwrap();
     let Submitted::Changed { differences } = answer else { panic!("{answer:?}") };
     assert_eq!(differences, ["seed"]);
+}
+
+#[tokio::test]
+async fn a_submission_dropped_at_any_point_leaves_its_id_free() {
+    let rig = Rig::new(1);
+    let work = rig.work();
+    let with = JobSpec { has_params: true, ..spec(1) };
+    let job = JobId::generate();
+    for polls in 0..6 {
+        // Parameters that never come: it is dropped wherever it has got to by then.
+        let (sender, params) = mpsc::channel(1);
+        let mut submission = Box::pin(work.submit(job, with.clone(), params));
+        for _ in 0..polls {
+            let poll = std::future::poll_fn(|context| {
+                std::task::Poll::Ready(submission.as_mut().poll(context).is_ready())
+            });
+            assert!(!poll.await);
+            // Answered by then, with nobody who has looked.
+            work.status().await.unwrap();
+        }
+        drop((submission, sender));
+        // A full inbox must not keep the id taken either.
+        let mut waiting = Vec::new();
+        while let Ok(permit) = work.inbox.try_reserve() {
+            let (reply, answer) = oneshot::channel();
+            permit.send(Input::Status(reply));
+            waiting.push(answer);
+            if waiting.len() == handle::QUEUE {
+                break;
+            }
+        }
+    }
+    let (_, none) = mpsc::channel(1);
+    let taken = work.submit(job, spec(1), none).await.unwrap();
+    assert!(matches!(taken, Submitted::Accepted { resumed: false, .. }), "{taken:?}");
 }
 
 #[tokio::test]
@@ -379,8 +413,6 @@ async fn a_large_result_counts_only_once_its_bytes_are_there() {
     wrong.write(b"other bytes").unwrap();
     assert!(matches!(wrong.finish(), Err(BlobError::Digest { .. })));
     assert!(work.blobs().begin("../coordinator.redb").is_err());
-    work.cancel(job).await.unwrap();
-    assert!(work.blobs().read(&sha256).unwrap().is_none(), "no job refers to it any more");
     let left = std::fs::read_dir(rig.dir.path().join("coordinator.blobs")).unwrap().count();
     assert_eq!(left, 1, "what was refused leaves nothing");
 }

@@ -9,7 +9,7 @@ mod jobs;
 mod tell;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rollout_core::event::Emit;
@@ -73,8 +73,8 @@ pub(crate) struct Engine {
     next_stream: u64,
     incarnations: HashMap<WorkerId, (u64, Incarnation)>,
     jobs: BTreeMap<JobId, JobState>,
-    /// Jobs whose parameters are being written.
-    coming: HashSet<JobId>,
+    /// Jobs whose parameters are being written, as long as the claims are held.
+    coming: HashMap<JobId, Weak<()>>,
     /// The newest outcomes of each worker that were taken in.
     seen: HashMap<WorkerId, AckRecord>,
     params: HashMap<(JobId, u64), Arc<tell::Params>>,
@@ -123,7 +123,7 @@ impl Engine {
             next_stream: 1,
             incarnations,
             jobs,
-            coming: HashSet::new(),
+            coming: HashMap::new(),
             seen: restored.acks.into_iter().collect(),
             params: HashMap::new(),
             tx: Tx::default(),

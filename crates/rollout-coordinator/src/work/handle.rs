@@ -1,6 +1,6 @@
 //! What the HTTP layer calls: plain functions and channels of the messages of work.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use rollout_core::{Incarnation, JobId, JobSpec, WorkerId};
 use rollout_storage::{Priority, StorageError, Store};
@@ -77,8 +77,21 @@ pub struct Hello {
 pub(crate) enum Begun {
     /// The job is there, or cannot be.
     Answer(Submitted),
-    /// It is new.
-    New,
+    /// It is new, and its id is taken for as long as this is held.
+    New(Claim),
+}
+
+/// A job's id, taken for a submission. Whichever way that ends, the id is free again then.
+#[derive(Debug)]
+pub(crate) struct Claim(#[expect(dead_code, reason = "it is held, never looked at")] Arc<()>);
+
+impl Claim {
+    /// A claim, and what tells whether it is still held.
+    pub(crate) fn new() -> (Self, Weak<()>) {
+        let held = Arc::new(());
+        let seen = Arc::downgrade(&held);
+        (Self(held), seen)
+    }
 }
 
 pub(crate) enum Input {
@@ -86,8 +99,7 @@ pub(crate) enum Input {
     Up(WorkerId, StreamId, WorkUp),
     Closed(WorkerId, StreamId),
     Begin(JobId, Box<JobSpec>, oneshot::Sender<Begun>),
-    Abandon(JobId),
-    Create(JobId, Box<JobSpec>, oneshot::Sender<Submitted>),
+    Create(Claim, JobId, Box<JobSpec>, oneshot::Sender<Submitted>),
     Control(JobId, Control, oneshot::Sender<Option<Standing>>),
     Watch(JobId, oneshot::Sender<Option<watch::Receiver<View>>>),
     Status(oneshot::Sender<(Vec<WorkerStatus>, Vec<JobStatus>)>),
@@ -120,18 +132,16 @@ impl Work {
             return Ok(Submitted::Invalid { detail: error.to_string() });
         }
         let begun = self.ask(|reply| Input::Begin(job, Box::new(spec.clone()), reply)).await?;
-        if let Begun::Answer(answer) = begun {
-            return Ok(answer);
-        }
-        let mut abandon = Abandon { job, inbox: Some(self.inbox.clone()) };
+        let claim = match begun {
+            Begun::Answer(answer) => return Ok(answer),
+            Begun::New(claim) => claim,
+        };
         if spec.has_params
             && let Some(detail) = self.take_params(job, &spec, params).await?
         {
             return Ok(Submitted::Invalid { detail });
         }
-        let created = self.ask(|reply| Input::Create(job, Box::new(spec), reply)).await?;
-        abandon.inbox = None;
-        Ok(created)
+        self.ask(|reply| Input::Create(claim, job, Box::new(spec), reply)).await
     }
 
     /// Writes the parameters; what is wrong with them, if anything is.
@@ -302,20 +312,6 @@ impl Drop for WorkSink {
         // With a full inbox the end is noticed with the next message that cannot be delivered: the
         // receiving half is gone, too.
         let _ = self.inbox.try_send(Input::Closed(self.worker, self.stream));
-    }
-}
-
-/// A submission that is not carried through leaves its id free.
-struct Abandon {
-    job: JobId,
-    inbox: Option<mpsc::Sender<Input>>,
-}
-
-impl Drop for Abandon {
-    fn drop(&mut self) {
-        let Some(inbox) = self.inbox.take() else { return };
-        // A full inbox leaves the id taken until the coordinator's next start: another id is free.
-        let _ = inbox.try_send(Input::Abandon(self.job));
     }
 }
 

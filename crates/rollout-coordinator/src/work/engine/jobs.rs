@@ -1,5 +1,7 @@
 //! What clients ask for.
 
+use std::collections::hash_map::Entry;
+
 use rollout_core::duration::as_ms;
 use rollout_core::{JobId, JobSpec};
 use rollout_transport::work::{JobStatus, Oldest, Standing, Submitted, WorkerStatus};
@@ -14,10 +16,10 @@ impl Engine {
     pub(super) fn take_request(&mut self, input: Input) {
         match input {
             Input::Begin(job, spec, reply) => self.begin(job, *spec, reply),
-            Input::Abandon(job) => {
-                self.coming.remove(&job);
+            Input::Create(claim, job, spec, reply) => {
+                self.create(job, *spec, reply);
+                drop(claim);
             }
-            Input::Create(job, spec, reply) => self.create(job, *spec, reply),
             Input::Control(job, control, reply) => self.control(job, control, reply),
             Input::Watch(job, reply) => {
                 let _ = reply.send(self.jobs.get(&job).map(|state| state.view.subscribe()));
@@ -32,11 +34,17 @@ impl Engine {
 
     fn begin(&mut self, job: JobId, spec: JobSpec, reply: oneshot::Sender<Begun>) {
         let Some(state) = self.jobs.get_mut(&job) else {
-            let begun = if self.coming.insert(job) {
-                Begun::New
-            } else {
-                let detail = format!("job {job} is being submitted by somebody else");
-                Begun::Answer(Submitted::Invalid { detail })
+            self.coming.retain(|_, claim| claim.strong_count() > 0);
+            let begun = match self.coming.entry(job) {
+                Entry::Occupied(_) => {
+                    let detail = format!("job {job} is being submitted by somebody else");
+                    Begun::Answer(Submitted::Invalid { detail })
+                }
+                Entry::Vacant(free) => {
+                    let (claim, seen) = Claim::new();
+                    free.insert(seen);
+                    Begun::New(claim)
+                }
             };
             // Once a removal of the same id is on disk: it would take the parameters along.
             return self.reply(reply, begun);
@@ -56,7 +64,6 @@ impl Engine {
     }
 
     fn create(&mut self, job: JobId, spec: JobSpec, reply: oneshot::Sender<Submitted>) {
-        self.coming.remove(&job);
         self.ledger.add_job(job, &spec);
         let record = JobRecord { spec, paused: false };
         self.tx.rows.jobs.push((job, record.clone()));
