@@ -230,7 +230,7 @@ impl Engine {
                 }
                 Effect::Released { job, worker, leases, cause } => {
                     let spans = spans(leases.iter().map(|(item, _)| *item));
-                    self.log_lease(job, LeaseRecord::Released { cause, spans });
+                    self.log_lease(job, LeaseRecord::Released { worker, cause, spans });
                     let event = report::redispatched(job, cause, &leases);
                     self.tx.after.push(After::Event(Some(worker), event));
                     if cause != Cause::Returned {
@@ -241,6 +241,9 @@ impl Engine {
                 }
                 Effect::Troubled { job, item, trouble } => {
                     self.tx.rows.troubles.insert((job, item), Some(trouble));
+                }
+                Effect::Settled { job, worker, epoch } => {
+                    self.log_lease(job, LeaseRecord::Settled { worker, epoch });
                 }
                 Effect::Dead { job, item, worker, cause, trouble } => {
                     self.bury(job, item, Some(worker), trouble, last_straw(worker, cause));
@@ -347,7 +350,13 @@ async fn landed(
 fn last_straw(worker: WorkerId, cause: Cause) -> Failure {
     let (code, message) = match cause {
         Cause::NoProgress => ("no_progress", format!("worker {worker} reported no progress")),
-        _ => ("worker_lost", format!("worker {worker} was lost while it ran: {}", cause.word())),
+        // Of an item that was lost too often, and that its last worker has not finished either.
+        Cause::Suspected | Cause::Returned | Cause::Tried => {
+            ("worker_lost", format!("workers were lost while they ran it; {worker} had it last"))
+        }
+        Cause::Failed | Cause::Superseded => {
+            ("worker_lost", format!("worker {worker} was lost while it ran: {}", cause.word()))
+        }
     };
     Failure { code: code.into(), message, traceback: None, stderr_tail: None }
 }

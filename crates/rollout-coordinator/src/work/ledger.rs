@@ -21,7 +21,7 @@ use rollout_core::{JobId, JobSpec, Mono, WorkerId};
 use rollout_transport::work::{Lease, Token};
 
 use self::items::Items;
-use self::words::{Accepted, Cause, Effect, PROGRESS_GRACE, Standing, What};
+use self::words::{Accepted, Cause, Effect, PROGRESS_GRACE, Standing, Trouble, What};
 
 /// A job, as far as grants go.
 #[derive(Debug)]
@@ -56,6 +56,10 @@ struct Worker {
     want: u32,
     leases: BTreeMap<JobId, BTreeSet<u64>>,
     leased: u64,
+    /// What was taken from it in this epoch because it was suspected. It may run them still, and if
+    /// the epoch ends with a crash, one of them may be the reason. A job stays here when none of its
+    /// items does: its log has to learn of the epoch's end.
+    taken: BTreeMap<JobId, BTreeSet<u64>>,
     /// Whether its one lease is to stay the only one.
     exclusive: bool,
     /// Its time for one item of a job, a moving average.
@@ -73,6 +77,18 @@ impl Worker {
 
     fn available(&self) -> bool {
         self.standing == Standing::Ready && self.connected
+    }
+
+    /// How many items may be running on it.
+    fn in_hand(&self) -> u64 {
+        self.leased + self.taken.values().map(|items| items.len() as u64).sum::<u64>()
+    }
+
+    /// It has said itself that it runs the item no more.
+    fn let_go(&mut self, job: JobId, item: u64) {
+        if let Some(items) = self.taken.get_mut(&job) {
+            items.remove(&item);
+        }
     }
 }
 
@@ -121,6 +137,8 @@ pub struct Ledger {
     /// Workers to look at for the next grants.
     queue: VecDeque<WorkerId>,
     wakes: BinaryHeap<Reverse<(Mono, WorkerId)>>,
+    /// Time that does not count as silence of an item.
+    credited: Duration,
 }
 
 impl Ledger {
@@ -128,6 +146,17 @@ impl Ledger {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// For so long nothing could be told to workers, or heard of them, because the disk was slow:
+    /// no item is to blame for its silence. Suspicions take their course all the same.
+    pub fn credit(&mut self, time: Duration) {
+        self.credited += time;
+    }
+
+    /// The instant by which the silence of items is measured.
+    fn patient(&self, now: Mono) -> Mono {
+        now.before(self.credited)
     }
 
     /// Adds a job; one that is there stays as it is.
@@ -178,6 +207,7 @@ impl Ledger {
         let mut over = Vec::new();
         for (worker_id, worker) in &mut self.workers {
             worker.pace.remove(&id);
+            worker.taken.remove(&id);
             let Some(items) = worker.leases.remove(&id) else { continue };
             worker.leased -= items.len() as u64;
             worker.exclusive &= worker.leased > 0;
@@ -219,11 +249,13 @@ impl Ledger {
         lease: Lease,
         what: What,
     ) -> Result<Accepted, Token> {
+        let now = self.patient(now);
         let Some(job) = self.jobs.get_mut(&job_id) else { return Err(Token::Job) };
         let Some(worker) = self.workers.get_mut(&id).filter(|w| w.is_current(epoch)) else {
             job.stale += 1;
             return Err(Token::Epoch);
         };
+        worker.let_go(job_id, lease.item);
         let counted = match job.items.outcome(id, epoch, lease, what, &job.limits) {
             Ok(counted) => counted,
             Err(token) => {
@@ -258,6 +290,7 @@ impl Ledger {
         if self.workers.get(&worker).is_none_or(|w| w.epoch != epoch) {
             return;
         }
+        let now = self.patient(now);
         if let Some(job) = self.jobs.get_mut(&job) {
             for item in items {
                 job.items.progress(now, worker, *item);
@@ -274,12 +307,13 @@ impl Ledger {
         leases: &[Lease],
         out: &mut Vec<Effect>,
     ) {
-        let (Some(worker), Some(job)) = (self.workers.get(&id), self.jobs.get(&job_id)) else {
+        let (Some(worker), Some(job)) = (self.workers.get_mut(&id), self.jobs.get(&job_id)) else {
             return;
         };
         if worker.epoch != epoch {
             return;
         }
+        leases.iter().for_each(|lease| worker.let_go(job_id, lease.item));
         let held = worker.leases.get(&job_id);
         let own = |lease: &&Lease| {
             held.is_some_and(|held| held.contains(&lease.item))
@@ -314,6 +348,7 @@ impl Ledger {
 
     /// Ends the leases of a worker on items that nothing was heard of for too long.
     fn expire_progress(&mut self, now: Mono, id: WorkerId, out: &mut Vec<Effect>) {
+        let now = self.patient(now);
         let Some(worker) = self.workers.get(&id) else { return };
         let mut expired: Vec<(JobId, BTreeSet<u64>)> = Vec::new();
         for (job_id, items) in &worker.leases {
@@ -331,7 +366,8 @@ impl Ledger {
         }
     }
 
-    /// Ends leases of a worker that have no outcome.
+    /// Ends leases of a worker that have no outcome. Whether that was a crash, and so counts against
+    /// the items, is for [`end_epoch`](Self::end_epoch) to say.
     fn release(
         &mut self,
         id: WorkerId,
@@ -344,33 +380,64 @@ impl Ledger {
         else {
             return;
         };
-        let only = worker.leased == 1;
         let mut leases = Vec::with_capacity(items.len());
         for item in items {
             let Some(attempt) = job.items.attempt(item) else { continue };
-            let outcome = match cause {
-                Cause::NoProgress => job.items.expire(item, &job.limits),
-                _ => job.items.release(item, cause, only, &job.limits),
-            };
+            let before = job.items.trouble(item);
+            let failed = cause == Cause::NoProgress;
+            let Some(accepted) = job.items.release(item, failed, &job.limits) else { continue };
             worker.unlease(job_id, item);
-            job.failures += u64::from(cause == Cause::NoProgress);
-            job.losses += u64::from(only && cause.is_crash());
-            leases.push((item, attempt));
-            match outcome {
-                Some(Accepted::Dead(trouble)) => {
-                    out.push(Effect::Dead { job: job_id, item, worker: id, cause, trouble });
-                }
-                Some(Accepted::Again(trouble)) if trouble.failures + trouble.losses > 0 => {
-                    out.push(Effect::Troubled { job: job_id, item, trouble });
-                }
-                Some(Accepted::Again(_) | Accepted::Done) | None => {}
+            if cause == Cause::Suspected {
+                worker.taken.entry(job_id).or_default().insert(item);
             }
+            job.failures += u64::from(failed);
+            leases.push((item, attempt));
+            out.extend(told((job_id, item), id, cause, before, accepted));
         }
         if !leases.is_empty() {
             job.redispatched += leases.len() as u64;
             out.push(Effect::Released { job: job_id, worker: id, leases, cause });
             self.settle(job_id, id, true);
         }
+    }
+
+    /// Counts the crash of a worker against what was in its hands: if that was one item, it is the
+    /// reason; if there were several, each is suspected, and is tried again in a way that will tell.
+    fn blame(
+        &mut self,
+        id: WorkerId,
+        in_hand: &BTreeMap<JobId, BTreeSet<u64>>,
+        cause: Cause,
+        only: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        for (&job_id, items) in in_hand {
+            let Some(job) = self.jobs.get_mut(&job_id) else { continue };
+            for &item in items {
+                let before = job.items.trouble(item);
+                let Some(accepted) = job.items.blame(item, only, &job.limits) else { continue };
+                job.losses += u64::from(only);
+                out.extend(told((job_id, item), id, cause, before, accepted));
+            }
+            self.settle(job_id, id, true);
+        }
+    }
+}
+
+/// What is to be recorded of an item whose lease was over without an outcome.
+fn told(
+    (job, item): (JobId, u64),
+    worker: WorkerId,
+    cause: Cause,
+    before: Option<Trouble>,
+    accepted: Accepted,
+) -> Option<Effect> {
+    match accepted {
+        Accepted::Dead(trouble) => Some(Effect::Dead { job, item, worker, cause, trouble }),
+        Accepted::Again(trouble) if before != Some(trouble) => {
+            Some(Effect::Troubled { job, item, trouble })
+        }
+        Accepted::Again(_) | Accepted::Done => None,
     }
 }
 
@@ -398,3 +465,7 @@ fn average(mean: &mut Duration, new: Duration) {
 #[cfg(test)]
 #[path = "ledger_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "ledger_crash_tests.rs"]
+mod crash_tests;

@@ -6,25 +6,25 @@ use std::collections::{BTreeMap, HashMap};
 use proptest::prelude::*;
 use rollout_core::job::Redispatch;
 
-use super::words::{Grant, Trouble};
+use super::words::{Grant, Suspect, Trouble};
 use super::*;
 
 const WORKERS: usize = 3;
 const ITEMS: u64 = 24;
 
-fn worker_id(at: usize) -> WorkerId {
+pub(super) fn worker_id(at: usize) -> WorkerId {
     let mut bytes = [1; 16];
     bytes[15] = u8::try_from(at).unwrap();
     WorkerId::from_bytes(bytes)
 }
 
-fn job_id(at: usize) -> JobId {
+pub(super) fn job_id(at: usize) -> JobId {
     let mut bytes = [2; 16];
     bytes[15] = u8::try_from(at).unwrap();
     JobId::from_bytes(bytes)
 }
 
-fn spec(items: u64, redispatch: Redispatch) -> JobSpec {
+pub(super) fn spec(items: u64, redispatch: Redispatch) -> JobSpec {
     let limits = JobLimits {
         batch: 5,
         max_losses: 4,
@@ -49,7 +49,8 @@ fn spec(items: u64, redispatch: Redispatch) -> JobSpec {
 #[derive(Debug, Clone)]
 enum Record {
     Grant(Grant),
-    Release { job: JobId, item: u64, cause: Cause },
+    Release { job: JobId, worker: WorkerId, item: u64, cause: Cause },
+    Settled { job: JobId, worker: WorkerId },
 }
 
 /// What the model knows of an item.
@@ -70,6 +71,8 @@ struct World {
     items: BTreeMap<(JobId, u64), Known>,
     standing: [(u64, Standing, bool); WORKERS],
     credit: [u32; WORKERS],
+    /// What a worker may run still, though it was taken from it when it was suspected.
+    taken: [BTreeSet<(JobId, u64)>; WORKERS],
     /// Every lease that was ever granted, to be answered at any time.
     seen: Vec<(usize, u64, JobId, Lease)>,
     log: Vec<Record>,
@@ -123,6 +126,7 @@ impl World {
             items: BTreeMap::new(),
             standing: [(1, Standing::Registered, false); WORKERS],
             credit: [0; WORKERS],
+            taken: [const { BTreeSet::new() }; WORKERS],
             seen: Vec::new(),
             log: Vec::new(),
             ended: Vec::new(),
@@ -184,6 +188,14 @@ impl World {
             return;
         }
         let gone = newer > 0 || standing == Standing::Failed;
+        let known = &self.items;
+        if standing == Standing::Ready && before == Standing::Suspected && !gone {
+            self.taken[w].retain(|key| known[key].ends == 0);
+        }
+        let held = known.iter().filter(|(_, k)| k.leased && k.holds(w)).map(|(key, _)| *key);
+        let in_hand: BTreeSet<_> = held.chain(self.taken[w].iter().copied()).collect();
+        let losses: BTreeMap<_, _> =
+            known.iter().filter(|(_, k)| k.ends == 0).map(|(key, k)| (*key, k.losses)).collect();
         self.standing[w] = (epoch + newer, standing, up && !gone);
         if gone {
             self.credit[w] = 0;
@@ -196,6 +208,17 @@ impl World {
             assert_eq!(held.count(), 0, "the leases of an epoch end with it");
             for known in self.items.values_mut().filter(|k| k.holds(w)) {
                 known.disowned = true;
+            }
+            self.taken[w].clear();
+        }
+        // A crash counts against what was in its hands, when it is known to be one, and only there.
+        let only = u32::from(gone && in_hand.len() == 1);
+        for (key, before) in losses {
+            let blamed = u32::from(in_hand.contains(&key)) * only;
+            assert_eq!(self.items[&key].losses, before + blamed, "{key:?} of {in_hand:?}");
+            let (job, item) = key;
+            if gone && in_hand.contains(&key) && self.items[&key].ends == 0 {
+                assert_ne!(self.ledger.jobs[&job].items.suspect(item), Suspect::No, "{key:?}");
             }
         }
     }
@@ -236,6 +259,9 @@ impl World {
         // Now and then a newer process answers for what an older one had.
         let epoch = if at.is_multiple_of(3) { self.standing[w].0 } else { epoch };
         let current = self.standing[w].0 == epoch && self.knows(w);
+        if current && self.standing[w].1 != Standing::Failed {
+            self.taken[w].remove(&(job, lease.item));
+        }
         let known = self.items.get_mut(&(job, lease.item)).unwrap();
         let last = known.grants.last().unwrap();
         let expected = current
@@ -260,7 +286,8 @@ impl World {
                 assert!(!over && what != What::Result);
                 assert_eq!((trouble.failures, trouble.losses), (known.failures, known.losses));
                 self.troubles.insert((job, lease.item), trouble);
-                self.log.push(Record::Release { job, item: lease.item, cause: Cause::Tried });
+                let (worker, item, cause) = (worker_id(w), lease.item, Cause::Tried);
+                self.log.push(Record::Release { job, worker, item, cause });
             }
             Accepted::Dead(trouble) => {
                 assert!(over && what != What::Result);
@@ -273,6 +300,9 @@ impl World {
 
     fn give_back(&mut self, at: usize) {
         let Some((w, epoch, job, lease)) = self.pick(at) else { return };
+        if self.standing[w].0 == epoch && self.knows(w) {
+            self.taken[w].remove(&(job, lease.item));
+        }
         let mut out = Vec::new();
         self.ledger.give_back(worker_id(w), epoch, job, &[lease], &mut out);
         self.carry_out(out);
@@ -289,16 +319,24 @@ impl World {
                         assert_eq!((last.worker, last.attempt), (worker, attempt));
                         if known.ends == 0 {
                             assert!(known.leased, "only a lease can be over");
-                            self.log.push(Record::Release { job, item, cause });
+                            self.log.push(Record::Release { job, worker, item, cause });
                         }
                         known.leased = false;
+                        if cause == Cause::Suspected {
+                            let w = (0..WORKERS).find(|w| worker_id(*w) == worker).unwrap();
+                            self.taken[w].insert((job, item));
+                        }
                     }
                 }
                 Effect::Troubled { job, item, trouble } => {
                     let known = self.items.get_mut(&(job, item)).unwrap();
                     known.note(trouble);
-                    assert!(trouble.failures < 3 && trouble.losses < 4);
+                    // Whoever has it by now may finish it.
+                    assert!(trouble.failures < 3 && (trouble.losses < 4 || known.leased));
                     self.troubles.insert((job, item), trouble);
+                }
+                Effect::Settled { job, worker, .. } => {
+                    self.log.push(Record::Settled { job, worker });
                 }
                 Effect::Dead { job, item, trouble, .. } => {
                     let known = self.items.get_mut(&(job, item)).unwrap();
@@ -326,6 +364,7 @@ impl World {
             assert!(known.losses == 0 || grant.alone, "a suspect is retried alone");
             known.grants.push(grant);
             (known.leased, known.disowned) = (true, false);
+            self.taken[w].remove(&(grant.job, item));
             let lease = Lease { item, attempt: grant.attempt };
             self.seen.push((w, grant.epoch, grant.job, lease));
         }
@@ -350,14 +389,16 @@ impl World {
                     grant.attempt,
                     (grant.first, grant.count),
                 ),
-                Record::Release { job, item, cause } => {
-                    self.ledger.restore_release(*job, *item, 1, *cause);
+                Record::Release { job, worker, item, cause } => {
+                    self.ledger.restore_release(*job, *worker, (*item, 1), *cause);
                 }
+                Record::Settled { job, worker } => self.ledger.restore_settled(*job, *worker),
             }
         }
         for ((job, item), trouble) in &self.troubles {
             self.ledger.restore_trouble(*job, *item, *trouble);
         }
+        self.remember_taken();
         self.standing.iter_mut().for_each(|worker| worker.2 = false);
         self.credit = [0; WORKERS];
         let registry: Vec<_> =
@@ -365,6 +406,31 @@ impl World {
         let mut out = Vec::new();
         self.ledger.restored(self.now, registry, &mut out);
         self.carry_out(out);
+    }
+
+    /// What was taken from whom is known from the log alone: that a worker let go is not in it.
+    fn remember_taken(&mut self) {
+        for (w, taken) in self.taken.iter_mut().enumerate() {
+            taken.clear();
+            for record in &self.log {
+                match record {
+                    Record::Grant(grant) if grant.worker == worker_id(w) => taken.retain(|key| {
+                        let first = grant.first;
+                        !(key.0 == grant.job
+                            && (first..first + u64::from(grant.count)).contains(&key.1))
+                    }),
+                    Record::Release { job, worker, item, cause: Cause::Suspected }
+                        if *worker == worker_id(w) =>
+                    {
+                        taken.insert((*job, *item));
+                    }
+                    Record::Settled { job, worker } if *worker == worker_id(w) => {
+                        taken.retain(|key| key.0 != *job);
+                    }
+                    _ => {}
+                }
+            }
+        }
     }
 
     fn check(&self) {

@@ -74,8 +74,23 @@ pub(crate) struct JobRecord {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LeaseRecord {
-    Granted { worker: WorkerId, epoch: u64, attempt: u32, first: u64, count: u32 },
-    Released { cause: Cause, spans: Vec<(u64, u64)> },
+    Granted {
+        worker: WorkerId,
+        epoch: u64,
+        attempt: u32,
+        first: u64,
+        count: u32,
+    },
+    Released {
+        worker: WorkerId,
+        cause: Cause,
+        spans: Vec<(u64, u64)>,
+    },
+    /// All that was taken from the worker before is dealt with.
+    Settled {
+        worker: WorkerId,
+        epoch: u64,
+    },
 }
 
 /// Which items ended with a commit, as first item and count.
@@ -322,11 +337,12 @@ pub(crate) fn restore(
             LeaseRecord::Granted { worker, epoch, attempt, first, count } => {
                 ledger.restore_grant(now, job, (worker, epoch), attempt, (first, count));
             }
-            LeaseRecord::Released { cause, spans } => {
-                for (first, count) in spans {
-                    ledger.restore_release(job, first, count, cause);
+            LeaseRecord::Released { worker, cause, spans } => {
+                for span in spans {
+                    ledger.restore_release(job, worker, span, cause);
                 }
             }
+            LeaseRecord::Settled { worker, .. } => ledger.restore_settled(job, worker),
         }
         if let Some((_, next)) = jobs.get_mut(&job) {
             next.lease = row + 1;

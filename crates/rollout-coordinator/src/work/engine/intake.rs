@@ -117,7 +117,8 @@ impl Engine {
             }
         }
         if !tried.is_empty() {
-            let record = LeaseRecord::Released { cause: Cause::Tried, spans: spans(tried) };
+            let (cause, spans) = (Cause::Tried, spans(tried));
+            let record = LeaseRecord::Released { worker, cause, spans };
             self.log_lease(job, record);
         }
         let events = report::rejected(job, epoch, &stale);

@@ -35,9 +35,10 @@ impl Ledger {
             return;
         }
         if known.is_some_and(|known| known < epoch) {
-            self.release_all(id, Cause::Superseded, out);
+            self.end_epoch(id, Cause::Superseded, out);
             self.stream_down(id);
         }
+        let was_suspected = self.workers.get(&id).is_some_and(|w| w.suspected.is_some());
         self.change(id, |worker| {
             worker.epoch = epoch;
             worker.standing = standing;
@@ -45,9 +46,10 @@ impl Ledger {
             worker.suspected = (standing == Standing::Suspected).then_some(since);
         });
         match standing {
-            Standing::Failed => self.release_all(id, Cause::Failed, out),
-            Standing::Left => self.release_all(id, Cause::Returned, out),
+            Standing::Failed => self.end_epoch(id, Cause::Failed, out),
+            Standing::Left => self.end_epoch(id, Cause::Returned, out),
             Standing::Suspected => self.arm(id, now + HOLD),
+            Standing::Ready if was_suspected => self.recovered(id),
             Standing::Registered | Standing::Ready | Standing::Draining => {}
         }
         if matches!(standing, Standing::Failed | Standing::Left) {
@@ -57,7 +59,7 @@ impl Ledger {
 
     /// The worker is forgotten by liveness, long after its end.
     pub fn forget(&mut self, id: WorkerId, out: &mut Vec<Effect>) {
-        self.release_all(id, Cause::Failed, out);
+        self.end_epoch(id, Cause::Failed, out);
         self.stream_down(id);
         self.workers.remove(&id);
     }
@@ -172,7 +174,7 @@ impl Ledger {
             let of = self.jobs.get(&job);
             items.iter().filter_map(move |&item| {
                 let since = of?.items.since(item)?;
-                Some(Oldest { job, item, since })
+                Some(Oldest { job, item, since: since + self.credited })
             })
         });
         leases.min_by_key(|oldest| oldest.since)
@@ -226,8 +228,28 @@ impl Ledger {
         }
     }
 
-    pub(super) fn release_all(&mut self, id: WorkerId, cause: Cause, out: &mut Vec<Effect>) {
+    /// The worker's epoch is over. All that it has goes to others; if it crashed, what may have been
+    /// running on it then is looked at as the reason, that which was taken from it before included.
+    pub(super) fn end_epoch(&mut self, id: WorkerId, cause: Cause, out: &mut Vec<Effect>) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let (only, epoch) = (worker.in_hand() == 1, worker.epoch);
+        let taken = std::mem::take(&mut worker.taken);
+        let leases = worker.leases.clone();
         self.release_where(id, cause, |_| true, out);
+        if cause.is_crash() {
+            self.blame(id, &leases, cause, only, out);
+            self.blame(id, &taken, cause, only, out);
+        }
+        out.extend(taken.into_keys().map(|job| Effect::Settled { job, worker: id, epoch }));
+    }
+
+    /// The worker is heard of again. What was taken from it and is open may be running on it still.
+    fn recovered(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        for (job, items) in &mut worker.taken {
+            let job = self.jobs.get(job);
+            items.retain(|item| job.is_some_and(|job| job.items.attempt(*item).is_some()));
+        }
     }
 
     fn release_where(
@@ -273,7 +295,7 @@ impl Ledger {
         let stalls = worker.leases.iter().filter_map(|(job, items)| {
             let job = self.jobs.get(job)?;
             let since = items.iter().filter_map(|item| job.items.since(*item)).min()?;
-            Some(since + job.patience())
+            Some(since + job.patience() + self.credited)
         });
         if let Some(wake) = stalls.min() {
             self.arm(id, wake);
@@ -305,6 +327,7 @@ impl Worker {
             want: 0,
             leases: BTreeMap::new(),
             leased: 0,
+            taken: BTreeMap::new(),
             exclusive: false,
             pace: BTreeMap::new(),
             queued: false,

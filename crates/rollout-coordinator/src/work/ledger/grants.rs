@@ -49,12 +49,14 @@ impl Ledger {
             })
         });
         let Some(&job_id) = wanting.next() else { return false };
+        let since = self.patient(now);
+        let Some(worker) = self.workers.get_mut(&id) else { return false };
         let Some(job) = self.jobs.get_mut(&job_id) else { return false };
         job.reserved = Some(id);
         if worker.leased > 0 {
             return true;
         }
-        if let Some(span) = job.items.take_single(now, (id, worker.epoch)) {
+        if let Some(span) = job.items.take_single(since, (id, worker.epoch)) {
             worker.exclusive = true;
             out.push(worker.lease(id, job_id, span));
         }
@@ -88,11 +90,12 @@ impl Ledger {
         max: u32,
         out: &mut Vec<Effect>,
     ) -> bool {
+        let since = self.patient(now);
         let (Some(worker), Some(job)) = (self.workers.get_mut(&id), self.jobs.get_mut(&job_id))
         else {
             return false;
         };
-        let Some(span) = job.items.take(now, (id, worker.epoch), max) else { return false };
+        let Some(span) = job.items.take(since, (id, worker.epoch), max) else { return false };
         out.push(worker.lease(id, job_id, span));
         let more = worker.want > 0;
         self.arm_progress(now, id, job_id);
@@ -136,6 +139,9 @@ impl Job {
 impl Worker {
     fn lease(&mut self, id: WorkerId, job: JobId, span: Span) -> Effect {
         let Span { first, count, attempt, suspect } = span;
+        if !self.taken.is_empty() {
+            (first..first + u64::from(count)).for_each(|item| self.let_go(job, item));
+        }
         self.leases.entry(job).or_default().extend(first..first + u64::from(count));
         self.leased += u64::from(count);
         self.want = self.want.saturating_sub(count);

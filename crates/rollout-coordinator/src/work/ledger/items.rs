@@ -8,7 +8,7 @@ use rollout_core::{Mono, WorkerId};
 use rollout_transport::work::{Lease, Token};
 
 use super::ended::Ended;
-use super::words::{Accepted, Cause, Suspect, Trouble, What};
+use super::words::{Accepted, Suspect, Trouble, What};
 
 /// An item that was granted and has not ended.
 #[derive(Debug, Clone, Copy)]
@@ -175,30 +175,33 @@ impl Items {
         Ok(Counted { accepted, since })
     }
 
-    /// The lease is over without an outcome. If that was a crash, the item may be the reason, and
-    /// `only` says that no other can be.
+    /// The lease is over without an outcome; `failed` says that the item is to blame.
     pub(super) fn release(
         &mut self,
         item: u64,
-        cause: Cause,
-        only: bool,
+        failed: bool,
         limits: &JobLimits,
     ) -> Option<Accepted> {
         let mut trouble = self.open.get(&item).filter(|open| open.leased)?.trouble;
-        if cause.is_crash() {
-            trouble.losses += u32::from(only);
-            trouble.suspect = match trouble.suspect {
-                Suspect::No if !only => Suspect::Alone,
-                _ => Suspect::Single,
-            };
-        }
+        trouble.failures += u32::from(failed);
         Some(self.again_or_dead(item, trouble, limits))
     }
 
-    /// The lease made no progress.
-    pub(super) fn expire(&mut self, item: u64, limits: &JobLimits) -> Option<Accepted> {
-        let mut trouble = self.open.get(&item).filter(|open| open.leased)?.trouble;
-        trouble.failures += 1;
+    /// A crash took the item along: it may be the reason, and `only` says that no other can be. If
+    /// another worker has it by now, it may go on: a result counts, whatever it has been through.
+    pub(super) fn blame(&mut self, item: u64, only: bool, limits: &JobLimits) -> Option<Accepted> {
+        let open = self.open.get_mut(&item)?;
+        let mut trouble = open.trouble;
+        trouble.losses += u32::from(only);
+        trouble.suspect = match trouble.suspect {
+            Suspect::No if !only => Suspect::Alone,
+            _ => Suspect::Single,
+        };
+        if open.leased {
+            open.trouble = trouble;
+            return Some(Accepted::Again(trouble));
+        }
+        self.waiting[open.trouble.suspect as usize].remove(&item);
         Some(self.again_or_dead(item, trouble, limits))
     }
 
@@ -234,6 +237,16 @@ impl Items {
         {
             open.since = now;
         }
+    }
+
+    /// What the item has been through, if it is open.
+    pub(super) fn trouble(&self, item: u64) -> Option<Trouble> {
+        self.open.get(&item).map(|open| open.trouble)
+    }
+
+    /// Whether it waits again after a grant, for any worker.
+    pub(super) fn waits_again(&self) -> bool {
+        [Suspect::No, Suspect::Alone].iter().any(|s| !self.waiting[*s as usize].is_empty())
     }
 
     /// When the item was granted, or last heard of.
@@ -276,24 +289,45 @@ impl Items {
     }
 
     /// From the records: a lease that was over.
-    pub(super) fn restore_release(&mut self, item: u64, cause: Cause) {
+    pub(super) fn restore_release(&mut self, item: u64) {
         if let Some(open) = self.open.get_mut(&item) {
             open.leased = false;
-            if cause.is_crash() {
-                open.trouble.suspect = match open.trouble.suspect {
-                    Suspect::No => Suspect::Alone,
-                    Suspect::Alone | Suspect::Single => Suspect::Single,
-                };
-            }
         }
+    }
+
+    /// From the records: every item below was granted once.
+    pub(super) fn restore_fresh(&mut self, fresh: u64) {
+        self.fresh = self.fresh.max(fresh.min(self.total));
     }
 
     /// From the records, after the leases: what an item has been through.
     pub(super) fn restore_trouble(&mut self, item: u64, trouble: Trouble) {
         if let Some(open) = self.open.get_mut(&item) {
-            let suspect = open.trouble.suspect.max(trouble.suspect);
-            open.trouble = Trouble { suspect, ..trouble };
+            open.trouble = trouble;
         }
+    }
+
+    /// The first item that was never granted, the open ones as spans of one holder and attempt, and
+    /// which of them wait.
+    pub(super) fn snapshot(&self) -> (u64, Vec<(WorkerId, u64, Span)>, Vec<u64>) {
+        let mut spans: Vec<(WorkerId, u64, Span)> = Vec::new();
+        for (&item, open) in &self.open {
+            let Open { holder, epoch, attempt, .. } = *open;
+            match spans.last_mut() {
+                Some((of, at, span))
+                    if (*of, *at, span.attempt) == (holder, epoch, attempt)
+                        && span.first + u64::from(span.count) == item =>
+                {
+                    span.count += 1;
+                }
+                _ => {
+                    let span = Span { first: item, count: 1, attempt, suspect: Suspect::No };
+                    spans.push((holder, epoch, span));
+                }
+            }
+        }
+        let waiting = self.open.iter().filter(|(_, open)| !open.leased).map(|(item, _)| *item);
+        (self.fresh, spans, waiting.collect())
     }
 
     /// Closes a restoration: the leases that still run, with their holders.

@@ -31,18 +31,41 @@ impl Ledger {
         let (worker, epoch) = worker;
         let known = self.workers.entry(worker).or_insert_with(Worker::unknown);
         known.epoch = known.epoch.max(epoch);
+        (first..first + u64::from(count)).for_each(|item| known.let_go(job, item));
         if let Some(job) = self.jobs.get_mut(&job) {
             let span = Span { first, count, attempt, suspect: Suspect::No };
             job.items.restore_grant(now, (worker, epoch), span);
         }
     }
 
-    /// Leases that were over.
-    pub fn restore_release(&mut self, job: JobId, first: u64, count: u64, cause: Cause) {
-        if let Some(job) = self.jobs.get_mut(&job) {
-            for item in first..first.saturating_add(count) {
-                job.items.restore_release(item, cause);
-            }
+    /// Leases of `worker` that were over.
+    pub fn restore_release(
+        &mut self,
+        job_id: JobId,
+        worker: WorkerId,
+        (first, count): (u64, u64),
+        cause: Cause,
+    ) {
+        let Some(job) = self.jobs.get_mut(&job_id) else { return };
+        (first..first.saturating_add(count)).for_each(|item| job.items.restore_release(item));
+        if cause == Cause::Suspected {
+            self.restore_taken(job_id, worker, (first, count));
+        }
+    }
+
+    /// What was taken from `worker` while it was suspected.
+    pub fn restore_taken(&mut self, job: JobId, worker: WorkerId, (first, count): (u64, u64)) {
+        if self.jobs.contains_key(&job) {
+            let worker = self.workers.entry(worker).or_insert_with(Worker::unknown);
+            let items = first..first.saturating_add(count);
+            worker.taken.entry(job).or_default().extend(items);
+        }
+    }
+
+    /// All that was taken from `worker` so far has been dealt with.
+    pub fn restore_settled(&mut self, job: JobId, worker: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.taken.remove(&job);
         }
     }
 
@@ -83,7 +106,7 @@ impl Ledger {
             self.worker(now, id, epoch, standing, out);
         }
         for id in unknown {
-            self.release_all(id, Cause::Failed, out);
+            self.forget(id, out);
         }
         let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
         for id in ids {

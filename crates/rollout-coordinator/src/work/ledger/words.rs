@@ -135,10 +135,11 @@ impl Cause {
         }
     }
 
-    /// Whether something may have crashed, and one of the items be the reason.
+    /// Whether something may have crashed, and one of the items be the reason. A suspicion is none:
+    /// whether there was a crash turns out when the epoch ends.
     #[must_use]
     pub const fn is_crash(self) -> bool {
-        matches!(self, Self::Suspected | Self::Failed | Self::Superseded)
+        matches!(self, Self::Failed | Self::Superseded)
     }
 }
 
@@ -186,6 +187,15 @@ pub enum Effect {
         item: u64,
         /// Its record.
         trouble: Trouble,
+    },
+    /// Whatever was taken from the worker while it was suspected in this epoch has been dealt with.
+    Settled {
+        /// The job that it was taken of.
+        job: JobId,
+        /// Who had it.
+        worker: WorkerId,
+        /// The epoch, which is over.
+        epoch: u64,
     },
     /// An item has become a dead letter without a word from a worker.
     Dead {

@@ -1,0 +1,176 @@
+//! Crashes: who is blamed for one, when, and that whoever is the reason does not go on forever.
+
+use std::collections::VecDeque;
+
+use super::tests::{job_id, spec, worker_id};
+use super::words::HOLD;
+use super::*;
+use rollout_core::job::Redispatch;
+
+const POISON: u64 = 5;
+
+/// A worker that runs its leases one after another, and dies of one item.
+struct Runner {
+    epoch: u64,
+    held: VecDeque<(u64, u32)>,
+    /// Since when it is dead.
+    died: Option<Mono>,
+}
+
+/// How a dead worker is noticed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Death {
+    /// Its supervisor starts it anew before anybody misses it.
+    Replaced,
+    /// Its connection is lost at once, and its deadline passes.
+    Silent,
+}
+
+struct Fleet {
+    ledger: Ledger,
+    now: Mono,
+    runners: Vec<Runner>,
+    dead: Vec<(u64, Trouble)>,
+    deaths: u32,
+}
+
+impl Fleet {
+    fn new(workers: usize, items: u64, redispatch: Redispatch) -> Self {
+        let mut ledger = Ledger::new();
+        ledger.add_job(job_id(0), &spec(items, redispatch));
+        let runner = || Runner { epoch: 0, held: VecDeque::new(), died: None };
+        let runners = (0..workers).map(|_| runner()).collect();
+        let mut fleet = Self { ledger, now: Mono(1), runners, dead: Vec::new(), deaths: 0 };
+        (0..workers).for_each(|w| fleet.begin(w));
+        fleet
+    }
+
+    /// A new process is the worker now.
+    fn begin(&mut self, w: usize) {
+        let runner = &mut self.runners[w];
+        *runner = Runner { epoch: runner.epoch + 1, held: VecDeque::new(), died: None };
+        let epoch = runner.epoch;
+        self.stand(w, Standing::Ready);
+        self.ledger.stream_up(worker_id(w), epoch, ["sample".to_owned()]).unwrap();
+        self.ledger.want(worker_id(w), epoch, 4);
+    }
+
+    fn stand(&mut self, w: usize, standing: Standing) {
+        let mut out = Vec::new();
+        self.ledger.worker(self.now, worker_id(w), self.runners[w].epoch, standing, &mut out);
+        self.carry_out(out);
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Granted(grant) => {
+                    let w = (0..self.runners.len()).find(|w| worker_id(*w) == grant.worker);
+                    let items = grant.first..grant.first + u64::from(grant.count);
+                    self.runners[w.unwrap()].held.extend(items.map(|item| (item, grant.attempt)));
+                }
+                Effect::Dead { item, trouble, .. } => self.dead.push((item, trouble)),
+                Effect::Released { .. } | Effect::Troubled { .. } | Effect::Settled { .. } => {}
+            }
+        }
+    }
+
+    fn tick(&mut self, death: Death) {
+        self.now += Duration::from_millis(100);
+        for w in 0..self.runners.len() {
+            match self.runners[w].died {
+                Some(at) if self.now >= at + Duration::from_millis(5_750) => {
+                    self.stand(w, Standing::Failed);
+                    self.begin(w);
+                }
+                Some(_) => {}
+                None => self.run_one(w, death),
+            }
+        }
+        let mut out = Vec::new();
+        self.ledger.expire(self.now, &mut out);
+        self.ledger.grant(self.now, &mut out);
+        self.carry_out(out);
+    }
+
+    fn run_one(&mut self, w: usize, death: Death) {
+        let Some((item, attempt)) = self.runners[w].held.pop_front() else { return };
+        if item != POISON {
+            let (id, epoch) = (worker_id(w), self.runners[w].epoch);
+            let lease = Lease { item, attempt };
+            // It may be that it was taken away meanwhile.
+            let _ = self.ledger.outcome(self.now, id, epoch, job_id(0), lease, What::Result);
+            self.ledger.want(id, epoch, 1);
+            return;
+        }
+        self.deaths += 1;
+        match death {
+            Death::Replaced => self.begin(w),
+            Death::Silent => {
+                self.runners[w].died = Some(self.now);
+                self.stand(w, Standing::Suspected);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_item_that_kills_every_worker_becomes_a_dead_letter_and_the_others_are_done() {
+    for death in [Death::Replaced, Death::Silent] {
+        for redispatch in [Redispatch::Suspected, Redispatch::Failed] {
+            for workers in [1, 2, 5] {
+                let mut fleet = Fleet::new(workers, 40, redispatch);
+                for _ in 0..3_000 {
+                    fleet.tick(death);
+                }
+                let counts = fleet.ledger.counts(job_id(0)).unwrap();
+                let case = format!("{death:?} {redispatch:?} {workers}: {counts:?}");
+                assert_eq!((counts.done, counts.dead), (39, 1), "{case}");
+                let [(POISON, trouble)] = fleet.dead[..] else { panic!("{case} {:?}", fleet.dead) };
+                // Nobody else was blamed, and it not before it was alone.
+                assert_eq!((trouble.losses, counts.losses, counts.failures), (4, 4, 0), "{case}");
+                assert!(fleet.deaths < 12, "{} workers died: {case}", fleet.deaths);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_lone_item_of_a_killed_worker_that_another_has_finished_by_the_verdict_is_not_blamed() {
+    let mut fleet = Fleet::new(2, 1, Redispatch::Suspected);
+    let mut out = Vec::new();
+    fleet.ledger.grant(fleet.now, &mut out);
+    fleet.carry_out(out);
+    let first = (0..2).find(|w| !fleet.runners[*w].held.is_empty()).unwrap();
+    fleet.runners[first].died = Some(fleet.now);
+    fleet.stand(first, Standing::Suspected);
+    for _ in 0..57 {
+        fleet.tick(Death::Silent);
+    }
+    assert_eq!(fleet.ledger.counts(job_id(0)).unwrap().done, 1);
+    let mut out = Vec::new();
+    fleet.ledger.worker(fleet.now, worker_id(first), 1, Standing::Failed, &mut out);
+    assert!(matches!(out[..], [Effect::Settled { .. }]), "{out:?}");
+    let counts = fleet.ledger.counts(job_id(0)).unwrap();
+    assert_eq!((counts.done, counts.losses, counts.redispatched), (1, 0, 1));
+}
+
+#[test]
+fn a_suspicion_that_comes_to_nothing_blames_nobody() {
+    let mut fleet = Fleet::new(2, 1, Redispatch::Suspected);
+    for _ in 0..50 {
+        let mut out = Vec::new();
+        fleet.ledger.grant(fleet.now, &mut out);
+        fleet.carry_out(out);
+        let w = (0..2).find(|w| fleet.ledger.leased(worker_id(*w)) > 0).unwrap();
+        fleet.stand(w, Standing::Suspected);
+        fleet.now += HOLD;
+        let mut out = Vec::new();
+        fleet.ledger.expire(fleet.now, &mut out);
+        assert!(matches!(out[..], [Effect::Released { .. }]), "{out:?}");
+        fleet.stand(w, Standing::Ready);
+        fleet.ledger.want(worker_id(w), 1, 1);
+    }
+    let counts = fleet.ledger.counts(job_id(0)).unwrap();
+    assert_eq!((counts.pending, counts.losses, counts.redispatched), (1, 0, 50));
+}
