@@ -6,6 +6,7 @@
 //!
 //! Entry point: [`Coordinator::start`].
 
+mod doors;
 mod engine;
 mod ledger;
 pub mod liveness;
@@ -14,6 +15,7 @@ mod refusals;
 mod registrar;
 mod sessions;
 mod skew;
+mod streams;
 pub mod watchdog;
 pub mod work;
 
@@ -33,6 +35,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
+use crate::doors::Doors;
 use crate::engine::Engine;
 use crate::ledger::{Ledger, Standing, WorkerRecord};
 use crate::liveness::{Liveness, State};
@@ -145,6 +148,9 @@ impl Coordinator {
         let outbox = engine.downgrade();
         let interval = config.events.worker_rejected_interval;
         let refusals = Arc::new(Refusals::new(interval, Arc::clone(&emit)));
+        let known = ledger.workers().map_err(|error| CoordinatorError::Ledger(Arc::new(error)))?;
+        let outside = Outside { clock: Arc::clone(&clock), emit: Arc::clone(&emit) };
+        let work = WorkThread::start(store, meta.term, &known, outside)?;
         let sessions = Sessions {
             run_id: meta.run_id,
             budget: config.timing,
@@ -153,10 +159,8 @@ impl Coordinator {
             clock: Arc::clone(&clock),
             refusals: Arc::clone(&refusals),
             next: AtomicU64::new(1),
+            doors: Doors::new(work.handle().clone(), meta.run_id, meta.term),
         };
-        let known = ledger.workers().map_err(|error| CoordinatorError::Ledger(Arc::new(error)))?;
-        let outside = Outside { clock: Arc::clone(&clock), emit: Arc::clone(&emit) };
-        let work = WorkThread::start(store, meta.term, &known, outside)?;
         let server = Server::start(port.0, tls, config.limits, Arc::new(sessions))?;
         let now = clock.now();
         let liveness = restore(config, &known, now);

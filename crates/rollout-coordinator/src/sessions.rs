@@ -8,16 +8,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rollout_core::pace::Used;
-use rollout_core::{Clock, Pace, RunId, TimeBudget, WorkerId};
+use rollout_core::{Clock, JobId, JobSpec, Pace, RunId, TimeBudget, WorkerId};
+use rollout_transport::work::{Followed, Standing, Status, Submitted};
 use rollout_transport::{
-    Down, Handler, Identity, Refusal, RejectReason, Session, Up, WireError, wire::Timing,
+    Control, Denied, Down, Handler, Identity, LineSink, Params, PieceSink, PieceStream, Refusal,
+    RejectReason, Session, Up, WireError, WorkSession, wire::Timing,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::doors::Doors;
 use crate::mailbox::{Admission, Candidate, Message, Rejection, SessionId};
 use crate::refusals::{Refusals, Refused};
+use crate::streams;
 
 /// Lines of a session in the long run: twice what the shortest interval makes of beats.
 const LINES: Duration = Duration::from_millis(5);
@@ -33,6 +37,7 @@ pub(crate) struct Sessions {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) next: AtomicU64,
+    pub(crate) doors: Doors,
 }
 
 impl Handler for Sessions {
@@ -58,6 +63,52 @@ impl Handler for Sessions {
         };
         let (reason, detail) = (why.kind.as_str(), why.detail.clone());
         self.refusals.report(self.clock.now(), Refused { worker, reason, detail, peer });
+    }
+
+    async fn work(&self, session: WorkSession) {
+        let (worker, peer) = (session.worker, session.peer);
+        let led = streams::lead(self.doors.work(), session, self.registration_timeout).await;
+        if let Err(Rejection { reason, detail }) = led {
+            let (worker, reason) = (Some(worker), reason.as_str());
+            self.refusals.report(self.clock.now(), Refused { worker, reason, detail, peer });
+        }
+    }
+
+    async fn submit(&self, job: JobId, spec: JobSpec, params: Params) -> Result<Submitted, Denied> {
+        self.doors.submit(job, spec, params).await
+    }
+
+    async fn follow(
+        &self,
+        job: JobId,
+        after: u64,
+        lines: LineSink<Followed>,
+    ) -> Result<impl Future<Output = ()> + Send + 'static, Denied> {
+        self.doors.follow(job, after, lines).await
+    }
+
+    async fn control(&self, job: JobId, control: Control) -> Result<Standing, Denied> {
+        self.doors.control(job, control).await
+    }
+
+    async fn status(&self) -> Result<Status, Denied> {
+        self.doors.status().await
+    }
+
+    async fn has_blob(&self, sha256: String) -> Result<u64, Denied> {
+        self.doors.has_blob(sha256).await
+    }
+
+    async fn put_blob(&self, sha256: String, pieces: PieceStream) -> Result<(), Denied> {
+        self.doors.put_blob(sha256, pieces).await
+    }
+
+    async fn get_blob(
+        &self,
+        sha256: String,
+        pieces: PieceSink,
+    ) -> Result<(u64, impl Future<Output = ()> + Send + 'static), Denied> {
+        self.doors.get_blob(sha256, pieces).await
     }
 }
 
@@ -235,7 +286,7 @@ async fn at(instant: Option<Instant>) {
     }
 }
 
-fn describe(error: &WireError) -> String {
+pub(crate) fn describe(error: &WireError) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),

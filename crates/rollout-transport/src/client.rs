@@ -4,7 +4,8 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http2;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, Response, StatusCode};
@@ -14,6 +15,7 @@ use tokio::io::AsyncBufReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::sync::DropGuard;
 
 use crate::http::{CONNECTION_WINDOW, NDJSON, SEND_BUFFER, SESSION, STREAM_WINDOW};
 use crate::lines::{self, LineBody, LineSink, LineStream};
@@ -106,23 +108,41 @@ pub async fn connect(addr: &str, tls: &Tls, timeout: Duration) -> Result<Link, C
 }
 
 async fn open(addr: &str, tls: &Tls) -> Result<Link, ConnectError> {
-    let stream = secure(addr, tls).await?;
-    let tasks = Tasks::default();
-    let cut = tasks.kill_on_drop();
-    let (mut requests, http) = http2::Builder::new(tasks.clone())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| protocol(addr, &error))?;
-    tasks.spawn(http);
+    let (mut requests, tasks, cut) = dial(addr, tls, |tasks| {
+        let mut http = http2::Builder::new(tasks);
+        http.initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW);
+        http
+    })
+    .await?;
     let (up, body) = lines::channel();
     let request = request(body).map_err(|error| protocol(addr, &error))?;
     let response = requests.send_request(request).await.map_err(|error| lost(addr, error))?;
     let down = LineStream::new(accepted(addr, tls, response)?, MAX_LINE, Meter::default());
     cut.disarm();
     Ok(Link { up, down, tasks })
+}
+
+/// An HTTP/2 connection with the coordinator, as `settings` has it. Dropping the guard cuts it.
+pub(crate) async fn dial<B>(
+    addr: &str,
+    tls: &Tls,
+    settings: impl FnOnce(Tasks) -> http2::Builder<Tasks>,
+) -> Result<(http2::SendRequest<B>, Tasks, DropGuard), ConnectError>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let stream = secure(addr, tls).await?;
+    let tasks = Tasks::default();
+    let cut = tasks.kill_on_drop();
+    let (requests, http) = settings(tasks.clone())
+        .max_send_buf_size(SEND_BUFFER)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| protocol(addr, &error))?;
+    tasks.spawn(http);
+    Ok((requests, tasks, cut))
 }
 
 /// With TLS 1.3 this side is done before the coordinator has seen its certificate: the verdict is

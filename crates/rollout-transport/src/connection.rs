@@ -2,19 +2,15 @@
 
 use std::convert::Infallible;
 use std::error::Error as _;
-use std::future::{Ready, ready};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::Service;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rollout_core::pace::Used;
 use rollout_core::{Mono, Pace};
@@ -24,15 +20,17 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::server::TlsStream;
 
 use crate::admission::Place;
-use crate::http::{CONNECTION_WINDOW, HEALTH, NDJSON, SEND_BUFFER, SESSION, STREAM_WINDOW};
+use crate::answer::{self, Answer, Answering};
+use crate::http::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW};
 use crate::identity::Identity;
-use crate::lines::{self, LineBody, LineStream};
+use crate::lines::{self, LineStream};
 use crate::meter::{Meter, Metered};
+use crate::routes::Route;
 use crate::server::{Handler, RefusalKind, Session, Shared, UpStream};
 use crate::tasks::Tasks;
-use crate::wire::Down;
 
-/// Streams open at once on a connection; a worker's session needs one.
+/// Streams open at once on a connection; a worker's session needs one, its work one more and one
+/// for each blob on its way.
 const MAX_STREAMS: u32 = 8;
 /// All headers of a request.
 const MAX_HEADERS: u32 = 8 * 1024;
@@ -42,16 +40,21 @@ const MAX_PENDING_RESETS: usize = 20;
 const MAX_ERROR_RESETS: usize = 64;
 /// Requests of a connection. What a peer resets at once has been one all the same.
 const REQUESTS: Pace = Pace::new(1_000, Duration::from_millis(10));
+const TOO_MANY: &str = "more than 1000 requests at once, or 100 a second";
+/// Requests of blobs, which have a budget of their own: each large result is one, and may be asked
+/// for before. One that fails counts among the others as well.
+const BLOBS: Pace = Pace::new(4_000, Duration::from_micros(500));
+const TOO_MANY_OF_BLOBS: &str = "more than 4000 requests of blobs at once, or 2000 a second";
 
 type Io = TokioIo<Metered<TlsStream<TcpStream>>>;
 type Http<H> = http2::Connection<Io, Requests<H>, Tasks>;
 
 pub(crate) struct Connection<H> {
-    shared: Arc<Shared<H>>,
-    identity: Identity,
-    peer: SocketAddr,
+    pub(crate) shared: Arc<Shared<H>>,
+    pub(crate) identity: Identity,
+    pub(crate) peer: SocketAddr,
     requests: watch::Sender<Seen>,
-    meter: Meter,
+    pub(crate) meter: Meter,
     begun: Instant,
 }
 
@@ -60,12 +63,16 @@ pub(crate) struct Connection<H> {
 struct Seen {
     /// Whether there was any.
     any: bool,
-    /// Sessions that have not ended.
+    /// Sessions and other requests that have not ended.
     open: usize,
+    /// Whether one of them is a stream of work.
+    work: bool,
     /// What they have used of their pace.
     used: Used,
-    /// Whether they came too fast.
-    flood: bool,
+    /// What those of blobs have used of theirs.
+    blobs: Used,
+    /// In what way they came too fast.
+    flood: Option<&'static str>,
 }
 
 impl<H: Handler> Connection<H> {
@@ -102,10 +109,7 @@ impl<H: Handler> Connection<H> {
         tokio::select! {
             ended = http.as_mut() => return self.ended(ended),
             () = self.idle() => return,
-            () = self.flooded() => {
-                let detail = "more than 1000 requests at once, or 100 a second";
-                return self.refused(RefusalKind::Flood, detail.to_owned());
-            }
+            detail = self.flooded() => return self.refused(RefusalKind::Flood, detail.to_owned()),
             () = self.shared.stop.cancelled() => {}
         }
         if self.requests.borrow().any {
@@ -132,9 +136,11 @@ impl<H: Handler> Connection<H> {
     }
 
     /// Returns when there have been more requests than may be.
-    async fn flooded(&self) {
+    async fn flooded(&self) -> &'static str {
+        let mut requests = self.requests.subscribe();
         // Waiting fails only without a sender, and `self` is one.
-        let _ = self.requests.subscribe().wait_for(|seen| seen.flood).await;
+        let seen = requests.wait_for(|seen| seen.flood.is_some()).await;
+        seen.map_or(TOO_MANY, |seen| seen.flood.unwrap_or(TOO_MANY))
     }
 
     fn ended(&self, ended: hyper::Result<()>) {
@@ -156,45 +162,67 @@ impl<H: Handler> Connection<H> {
         self.shared.refuse(self.peer, Some(&self.identity), kind, detail);
     }
 
-    fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<Answer> {
-        if self.is_too_fast() {
-            return text(StatusCode::TOO_MANY_REQUESTS, "too many requests\n");
+    fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Answering {
+        let route = Route::of(request.method(), request.uri());
+        let of_blob = route.as_ref().is_ok_and(Route::is_of_blob);
+        let counted = if of_blob { self.count_blob() } else { self.count_request() };
+        if !counted {
+            return Answering::now(answer::text(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many requests",
+            ));
         }
-        match (request.method(), request.uri().path()) {
-            (&Method::POST, SESSION) => self.open(request.into_body()),
-            (&Method::GET, HEALTH) => {
-                self.requests.send_modify(|seen| seen.any = true);
-                text(StatusCode::OK, "ok\n")
+        let route = match route {
+            Ok(route) => route,
+            Err(miss) => return Answering::now(answer::missed(miss)),
+        };
+        if let Err(only) = route.permits(&self.identity) {
+            self.refused(RefusalKind::Identity, only.to_owned());
+            if of_blob {
+                self.count_request();
             }
-            (_, SESSION) => not_allowed("POST"),
-            (_, HEALTH) => not_allowed("GET"),
-            _ => text(StatusCode::NOT_FOUND, "no such path\n"),
+            return Answering::now(answer::text(StatusCode::FORBIDDEN, only));
+        }
+        match route {
+            Route::Health => {
+                self.requests.send_modify(|seen| seen.any = true);
+                Answering::now(answer::text(StatusCode::OK, "ok"))
+            }
+            Route::Session => Answering::now(self.open(request.into_body())),
+            other => self.carry_out(other, request.into_body()),
         }
     }
 
-    fn is_too_fast(&self) -> bool {
+    /// Counts a request; whether it comes in time.
+    pub(crate) fn count_request(&self) -> bool {
+        self.count(REQUESTS, |seen| &mut seen.used, TOO_MANY)
+    }
+
+    fn count_blob(&self) -> bool {
+        self.count(BLOBS, |seen| &mut seen.blobs, TOO_MANY_OF_BLOBS)
+    }
+
+    fn count(&self, pace: Pace, of: fn(&mut Seen) -> &mut Used, words: &'static str) -> bool {
         let now = Mono::default() + self.begun.elapsed();
-        let mut too_fast = false;
+        let mut in_time = true;
         self.requests.send_if_modified(|seen| {
-            too_fast = REQUESTS.take(&mut seen.used, now).is_err();
-            seen.flood |= too_fast;
-            too_fast
+            in_time = pace.take(of(seen), now).is_ok();
+            if !in_time {
+                seen.flood.get_or_insert(words);
+            }
+            !in_time
         });
-        too_fast
+        in_time
     }
 
     fn open(self: &Arc<Self>, body: Incoming) -> Response<Answer> {
-        if !matches!(self.identity, Identity::Worker(_)) {
-            self.refused(RefusalKind::Identity, "only a worker opens a session".to_owned());
-            return text(StatusCode::FORBIDDEN, "only a worker opens a session\n");
-        }
         let (down, lines) = lines::channel();
         let up = LineStream::new(body, self.shared.limits.max_line, self.meter.clone());
         let up = UpStream::new(up, down.downgrade(), self.shared.stop.clone());
         let session = Session { identity: self.identity.clone(), peer: self.peer, up, down };
         let open = Open::new(Arc::clone(self));
-        self.shared.tasks.spawn(async move { open.0.shared.handler.session(session).await });
-        respond(StatusCode::OK, (CONTENT_TYPE, NDJSON), Answer::Lines(lines))
+        self.shared.tasks.spawn(async move { open.handler().session(session).await });
+        answer::lines(Answer::Session(lines))
     }
 }
 
@@ -204,74 +232,47 @@ struct Requests<H>(Arc<Connection<H>>);
 impl<H: Handler> Service<Request<Incoming>> for Requests<H> {
     type Response = Response<Answer>;
     type Error = Infallible;
-    type Future = Ready<Result<Response<Answer>, Infallible>>;
+    type Future = Answering;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        ready(Ok(self.0.answer(request)))
+    fn call(&self, request: Request<Incoming>) -> Answering {
+        self.0.answer(request)
     }
 }
 
-/// Counts as one session of its connection for as long as it lives.
-struct Open<H>(Arc<Connection<H>>);
+/// Counts as one session or request of its connection for as long as it lives.
+pub(crate) struct Open<H> {
+    connection: Arc<Connection<H>>,
+    work: bool,
+}
 
 impl<H> Open<H> {
-    fn new(connection: Arc<Connection<H>>) -> Self {
+    pub(crate) fn new(connection: Arc<Connection<H>>) -> Self {
         connection.requests.send_modify(|seen| {
             seen.any = true;
             seen.open += 1;
         });
-        Self(connection)
+        Self { connection, work: false }
+    }
+
+    pub(crate) fn handler(&self) -> &H {
+        &self.connection.shared.handler
+    }
+
+    /// Whether the connection had no stream of work before; then this is one.
+    pub(crate) fn is_first_of_work(&mut self) -> bool {
+        self.connection.requests.send_if_modified(|seen| {
+            self.work = !std::mem::replace(&mut seen.work, true);
+            false
+        });
+        self.work
     }
 }
 
 impl<H> Drop for Open<H> {
     fn drop(&mut self) {
-        self.0.requests.send_modify(|seen| seen.open -= 1);
-    }
-}
-
-fn text(status: StatusCode, text: &'static str) -> Response<Answer> {
-    respond(status, (CONTENT_TYPE, "text/plain"), Answer::Text(Some(text)))
-}
-
-fn not_allowed(allowed: &'static str) -> Response<Answer> {
-    respond(StatusCode::METHOD_NOT_ALLOWED, (ALLOW, allowed), Answer::Text(None))
-}
-
-fn respond(
-    status: StatusCode,
-    (name, value): (HeaderName, &'static str),
-    body: Answer,
-) -> Response<Answer> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response.headers_mut().insert(name, HeaderValue::from_static(value));
-    response
-}
-
-/// The body of a response.
-enum Answer {
-    Lines(LineBody<Down>),
-    Text(Option<&'static str>),
-}
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = serde_json::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, serde_json::Error>>> {
-        match &mut *self {
-            Self::Lines(lines) => Pin::new(lines).poll_frame(cx),
-            Self::Text(text) => Poll::Ready(
-                text.take().map(|text| Ok(Frame::data(Bytes::from_static(text.as_bytes())))),
-            ),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Text(None))
+        self.connection.requests.send_modify(|seen| {
+            seen.open -= 1;
+            seen.work &= !self.work;
+        });
     }
 }

@@ -4,7 +4,15 @@
 pub(crate) const SESSION: &str = "/v1/session";
 /// Where one can ask whether the server answers, by GET.
 pub(crate) const HEALTH: &str = "/v1/health";
-/// The media type of both bodies of a session.
+/// Where a worker's stream of work is opened, by POST.
+pub(crate) const WORK: &str = "/v1/work";
+/// Where one asks how everything stands, by GET.
+pub(crate) const STATUS: &str = "/v1/status";
+/// What the paths of jobs begin with.
+pub(crate) const JOBS: &str = "/v1/jobs/";
+/// What the paths of blobs begin with.
+pub(crate) const BLOBS: &str = "/v1/blobs/";
+/// The media type of bodies of lines.
 pub(crate) const NDJSON: &str = "application/x-ndjson";
 
 /// What a peer may send on one stream before it is read: this bounds the memory of a session
@@ -20,3 +28,9 @@ pub(crate) const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// What a stream may hold to be written: one chunk of lines, the rest waits in its queue.
 pub(crate) const SEND_BUFFER: usize = 16 * 1024;
+
+/// What the coordinator may send on one stream of a [`Remote`](crate::remote::Remote) before it is
+/// read. Who opens it trusts the coordinator, and wants throughput.
+pub(crate) const WIDE_STREAM_WINDOW: u32 = 1024 * 1024;
+/// By the reckoning above, a stream window full of the shortest messages draws 12 MiB of the 16.
+pub(crate) const WIDE_CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;

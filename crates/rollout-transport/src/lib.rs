@@ -7,10 +7,14 @@
 //! A session is one `POST /v1/session` on a connection of its own. Its request body carries
 //! [`Up`] and its response body [`Down`], both JSON lines that last as long as the session.
 //!
+//! Everything else, a worker's work and a client's jobs, has a connection of its own: a [`Remote`].
+//!
 //! Entry points: [`certs::dev_identity`] and [`Tls::load`], [`Server::start`] with a [`Handler`],
-//! [`connect`].
+//! [`connect`] and [`Remote::open`].
 
 mod admission;
+mod answer;
+mod bodies;
 mod ca;
 pub mod certs;
 pub mod client;
@@ -24,6 +28,9 @@ mod http;
 pub mod identity;
 pub mod lines;
 mod meter;
+pub mod remote;
+mod requests;
+mod routes;
 pub mod server;
 mod tasks;
 mod tls;
@@ -32,10 +39,14 @@ pub mod wire;
 pub mod work;
 mod x509;
 
+pub use bodies::{PieceError, PieceSink, PieceStream};
 pub use certs::{CertError, CertInfo, TlsFiles};
 pub use client::{ConnectError, Link, connect};
 pub use identity::Identity;
-pub use lines::{Gone, TrySendError};
+pub use lines::{Gone, LineSink, LineStream, TrySendError};
+pub use remote::{BlobStream, CallError, Remote, WorkLink};
+pub use requests::{Denied, Params, WorkSession};
+pub use routes::Control;
 pub use server::{
     DownSink, Handler, Refusal, RefusalKind, Server, Session, TransportError, UpStream,
 };

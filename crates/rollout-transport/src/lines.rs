@@ -18,6 +18,8 @@ use crate::wire::WireError;
 
 /// Lines that wait for a peer that reads slowly; past it the sender waits.
 const QUEUE: usize = 64;
+/// The same of lines that may be large.
+pub(crate) const LARGE_QUEUE: usize = 4;
 /// Lines queued together travel in one DATA frame of about this size at most.
 const CHUNK: usize = 16 * 1024;
 /// Room for an ordinary line, so that a beat costs one allocation.
@@ -69,6 +71,11 @@ impl<T> LineSink<T> {
         })
     }
 
+    /// Returns once the stream has ended, without a line having to be sent.
+    pub async fn closed(&self) {
+        self.0.closed().await;
+    }
+
     /// A sink that does not keep the stream open.
     pub(crate) fn downgrade(&self) -> WeakSink<T> {
         WeakSink(self.0.downgrade())
@@ -86,7 +93,12 @@ impl<T> WeakSink<T> {
 
 /// A stream of lines: where they go in, and the body they come out of.
 pub(crate) fn channel<T>() -> (LineSink<T>, LineBody<T>) {
-    let (sink, queue) = mpsc::channel(QUEUE);
+    bounded(QUEUE)
+}
+
+/// The same with room for so many lines.
+pub(crate) fn bounded<T>(lines: usize) -> (LineSink<T>, LineBody<T>) {
+    let (sink, queue) = mpsc::channel(lines);
     (LineSink(sink), LineBody(queue))
 }
 
@@ -116,6 +128,15 @@ impl<T: Serialize> Body for LineBody<T> {
             next = self.0.try_recv();
         }
         Poll::Ready(Some(Ok(Frame::data(chunk.into()))))
+    }
+}
+
+impl<T> LineStream<T> {
+    /// The rest of the stream as lines of another kind and length.
+    pub(crate) fn retyped<U>(self, limit: usize) -> LineStream<U> {
+        let Self { body, mut splitter, meter, kind: _ } = self;
+        splitter.limit = limit;
+        LineStream { body, splitter, meter, kind: PhantomData }
     }
 }
 

@@ -1,13 +1,14 @@
 //! The coordinator's side: accepts connections within limits, verifies who they are from, and
 //! hands each session to its [`Handler`].
 
-use std::future::Future;
+use std::future::{Future, Ready, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rollout_core::config::Limits;
+use rollout_core::{JobId, JobSpec};
 use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -15,11 +16,15 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission;
+use crate::bodies::{PieceSink, PieceStream};
 use crate::identity::Identity;
 use crate::lines::{LineSink, LineStream, WeakSink};
+use crate::requests::{Denied, Params, WorkSession};
+use crate::routes::Control;
 use crate::tasks::Tasks;
 use crate::tls::Tls;
 use crate::wire::{Down, RejectReason, Up, WireError};
+use crate::work::{Followed, Standing, Status, Submitted};
 
 /// Connections that the system may hold until they are accepted; it may allow fewer. A fleet that
 /// comes back all at once waits here, where the standard library's 128 would cost it a second.
@@ -47,6 +52,83 @@ pub trait Handler: Send + Sync + 'static {
     /// Somebody was not let in, or was put out. Called for each, from the connection's task: it
     /// must not block. `identity` is proven, never merely claimed.
     fn refused(&self, peer: SocketAddr, identity: Option<&Identity>, why: &Refusal);
+
+    /// Leads a worker's stream of work, in a task of the server's, until either side ends it.
+    fn work(&self, session: WorkSession) -> impl Future<Output = ()> + Send {
+        drop(session);
+        ready(())
+    }
+
+    /// A client submits a job. Dropped when it gives up or is cut off; then nothing may come of it.
+    fn submit(
+        &self,
+        job: JobId,
+        spec: JobSpec,
+        params: Params,
+    ) -> impl Future<Output = Result<Submitted, Denied>> + Send {
+        drop((job, spec, params));
+        ready(Err(no_work()))
+    }
+
+    /// A client follows a job from the commit after `after`. What comes of it in the end feeds
+    /// `lines`, in a task of the server's; it waits while the client does not read.
+    fn follow(
+        &self,
+        job: JobId,
+        after: u64,
+        lines: LineSink<Followed>,
+    ) -> impl Future<Output = Result<impl Future<Output = ()> + Send + 'static, Denied>> + Send
+    {
+        drop((job, after, lines));
+        ready(Err::<Ready<()>, _>(no_work()))
+    }
+
+    /// A client pauses a job, resumes it or ends it.
+    fn control(
+        &self,
+        job: JobId,
+        control: Control,
+    ) -> impl Future<Output = Result<Standing, Denied>> + Send {
+        let _ = (job, control);
+        ready(Err(no_work()))
+    }
+
+    /// A client asks how everything stands.
+    fn status(&self) -> impl Future<Output = Result<Status, Denied>> + Send {
+        ready(Err(no_work()))
+    }
+
+    /// Somebody asks whether the blob is there: its size. The name is that of a blob.
+    fn has_blob(&self, sha256: String) -> impl Future<Output = Result<u64, Denied>> + Send {
+        drop(sha256);
+        ready(Err(no_work()))
+    }
+
+    /// A worker uploads a blob. It is durable once this ends well. Dropped when the worker gives up.
+    fn put_blob(
+        &self,
+        sha256: String,
+        pieces: PieceStream,
+    ) -> impl Future<Output = Result<(), Denied>> + Send {
+        drop((sha256, pieces));
+        ready(Err(no_work()))
+    }
+
+    /// A client downloads a blob: its size, and what feeds `pieces`.
+    fn get_blob(
+        &self,
+        sha256: String,
+        pieces: PieceSink,
+    ) -> impl Future<Output = Result<(u64, impl Future<Output = ()> + Send + 'static), Denied>> + Send
+    {
+        drop((sha256, pieces));
+        ready(Err::<(u64, Ready<()>), _>(no_work()))
+    }
+}
+
+/// What a server answers that knows sessions alone.
+fn no_work() -> Denied {
+    Denied::NotFound("there is no work here".to_owned())
 }
 
 /// Why somebody was not let in, or was put out.

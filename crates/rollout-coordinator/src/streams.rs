@@ -1,0 +1,94 @@
+//! A worker's stream of work: what it says goes to the ledger, in order; what it is told goes out.
+
+use std::time::Duration;
+
+use rollout_transport::work::{WorkDown, WorkUp};
+use rollout_transport::{LineSink, LineStream, RejectReason, WireError, WorkSession};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::mailbox::Rejection;
+use crate::sessions::describe;
+use crate::work::{Hello, Work, WorkSink};
+
+/// Leads the stream until either side ends it. The ledger takes a line when it has room, and no more
+/// is read meanwhile: a worker that says too much waits.
+///
+/// # Errors
+/// Why the worker was refused, which it has been told, for the event stream.
+pub(crate) async fn lead(
+    work: &Work,
+    session: WorkSession,
+    patience: Duration,
+) -> Result<(), Rejection> {
+    let WorkSession { worker, peer: _, mut up, down, closing } = session;
+    let refuse = |reason, detail: String| {
+        // One that does not read is cut off without a word.
+        let _ = down.try_send(WorkDown::Refused { detail: detail.clone() });
+        Err(Rejection::new(reason, detail))
+    };
+    let hello = closing.run_until_cancelled(timeout(patience, up.next())).await;
+    let hello = match hello {
+        None => {
+            // It hears it by the connection's end otherwise.
+            let _ = down.try_send(WorkDown::Stopping);
+            return Ok(());
+        }
+        Some(Ok(Ok(Some(WorkUp::Hello { worker_id, incarnation, epoch, plugins })))) => {
+            Hello { worker_id, incarnation, epoch, plugins }
+        }
+        Some(Ok(Ok(Some(_)))) => {
+            return refuse(RejectReason::Protocol, "the first line is not a hello".to_owned());
+        }
+        Some(Ok(Ok(None) | Err(WireError::Lost(_) | WireError::Truncated))) => return Ok(()),
+        Some(Ok(Err(error))) => return refuse(RejectReason::Protocol, describe(&error)),
+        Some(Err(_)) => {
+            return refuse(RejectReason::Timeout, format!("no hello within {patience:?}"));
+        }
+    };
+    if hello.worker_id != worker {
+        let detail = format!("the certificate is worker {worker}'s, not {}'s", hello.worker_id);
+        return refuse(RejectReason::Identity, detail);
+    }
+    let (sink, told) = match work.open(hello).await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(detail)) => {
+            // Its epoch is over, as a worker's may be: nothing that somebody must look at.
+            let _ = down.try_send(WorkDown::Refused { detail });
+            return Ok(());
+        }
+        Err(_) => {
+            let _ = down.try_send(WorkDown::Stopping);
+            return Ok(());
+        }
+    };
+    let violation = tokio::select! {
+        violation = hear(&mut up, &sink) => violation,
+        () = tell(told, &down) => None,
+    };
+    sink.close().await;
+    match violation {
+        Some(error) => refuse(RejectReason::Protocol, describe(&error)),
+        None => Ok(()),
+    }
+}
+
+/// Hands on what the worker says; how it broke the protocol, if it did.
+async fn hear(up: &mut LineStream<WorkUp>, sink: &WorkSink) -> Option<WireError> {
+    loop {
+        match up.next().await {
+            Ok(Some(line)) => sink.send(line).await.ok()?,
+            Ok(None) => return None,
+            Err(error) => return error.is_violation().then_some(error),
+        }
+    }
+}
+
+/// Hands on what it is told, until the ledger has no more for it.
+async fn tell(mut told: mpsc::Receiver<WorkDown>, down: &LineSink<WorkDown>) {
+    while let Some(line) = told.recv().await {
+        if down.send(line).await.is_err() {
+            return;
+        }
+    }
+}
