@@ -116,7 +116,7 @@ impl EventsConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Connections open at once, those still shaking hands included.
+    /// Connections open at once, those still shaking hands included. A worker that works has two.
     pub max_connections: usize,
     /// Connections open at once with the certificate of one and the same peer.
     pub max_connections_per_peer: usize,
@@ -141,7 +141,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_connections: 12_000,
+            max_connections: 24_000,
             max_connections_per_peer: 16,
             max_handshakes: 1_000,
             max_workers: 10_000,

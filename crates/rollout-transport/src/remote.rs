@@ -390,8 +390,14 @@ impl Body for Outgoing {
 
 /// What has been put in, together: many small frames would be a flood to the coordinator.
 fn poll_pieces(params: &mut mpsc::Receiver<Bytes>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-    let Poll::Ready(piece) = params.poll_recv(cx) else { return Poll::Pending };
-    let Some(piece) = piece else { return Poll::Ready(None) };
+    let piece = loop {
+        match params.poll_recv(cx) {
+            Poll::Ready(Some(piece)) if piece.is_empty() => {}
+            Poll::Ready(Some(piece)) => break piece,
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending => return Poll::Pending,
+        }
+    };
     if piece.len() >= CHUNK {
         return Poll::Ready(Some(piece));
     }

@@ -5,6 +5,7 @@
 
 mod abuse;
 mod registry;
+mod work;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
