@@ -7,4 +7,5 @@ mod closing;
 mod identities;
 mod limits;
 mod lines;
+mod requests;
 mod support;
