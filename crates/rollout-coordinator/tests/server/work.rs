@@ -227,7 +227,7 @@ async fn parameters_reach_the_worker_in_whatever_pieces_they_come() {
 
 #[tokio::test]
 async fn what_is_wrong_with_a_submission_is_said_and_its_id_stays_free() {
-    let (fleet, job) = (Fleet::new(""), JobId::generate());
+    let fleet = Fleet::new("");
     let client = fleet.client().await;
     let good: Vec<_> = (0..3).map(|n| format!("{n}\n")).collect();
     let spec = with_params(&good);
@@ -238,7 +238,11 @@ async fn what_is_wrong_with_a_submission_is_said_and_its_id_stays_free() {
         }
         other => panic!("{other:?}"),
     };
-    let submit = |lines: Vec<String>| client.submit(job, &spec, given(&lines));
+    // An id of its own each: it is free again soon after the answer, not before it.
+    let jobs: Vec<_> = std::iter::repeat_with(JobId::generate).take(5).collect();
+    let mut left = jobs.iter();
+    let mut submit =
+        |lines: Vec<String>| client.submit(*left.next().unwrap(), &spec, given(&lines));
     let long = format!("\"{}\"\n", "x".repeat(1 << 20));
     refused(submit(vec!["0\n".into(), long]).await, 413, "longer than");
     refused(submit(vec!["0\n1\n{\n".into()]).await, 400, "not a message");
@@ -249,7 +253,9 @@ async fn what_is_wrong_with_a_submission_is_said_and_its_id_stays_free() {
             other => panic!("{other:?}"),
         }
     }
-    accepted_in_the_end(&client, job, &spec, &good).await;
+    for job in jobs {
+        accepted_in_the_end(&client, job, &spec, &good).await;
+    }
 }
 
 #[tokio::test]
@@ -481,12 +487,23 @@ async fn who_is_connected_hears_that_the_coordinator_stops() {
     let silent = fleet.worker().await;
     let mut follow = client.follow(job, 0).await.unwrap();
     let params: Vec<_> = (0..10).map(|n| format!("{n}\n")).collect();
-    let (_open, receiver) = mpsc::channel(1);
+    let (open, receiver) = mpsc::channel(1);
     let spec = with_params(&params);
-    let submit = client.submit(JobId::generate(), &spec, Some(receiver));
+    let coming = JobId::generate();
+    let submit = client.submit(coming, &spec, Some(receiver));
+    let begun = async {
+        loop {
+            match client.submit(coming, &spec, given(&[])).await.unwrap() {
+                Submitted::Invalid { detail } if detail.contains("somebody else") => return,
+                Submitted::Invalid { .. } => sleep(TICK).await,
+                other => panic!("{other:?}"),
+            }
+        }
+    };
     let stop = async {
         // Both have begun when they are asked to end.
         assert!(matches!(soon(follow.next()).await, Ok(Some(Followed::Standing(_)))));
+        soon(begun).await;
         fleet.coordinator.stop("test").await.unwrap();
         loop {
             match soon(follow.next()).await.unwrap() {
@@ -497,7 +514,11 @@ async fn who_is_connected_hears_that_the_coordinator_stops() {
         assert!(soon(follow.next()).await.unwrap().is_none());
     };
     let (answer, ()) = tokio::join!(submit, stop);
-    assert!(matches!(answer, Err(CallError::Lost { .. })), "{answer:?}");
+    drop(open);
+    match answer {
+        Err(CallError::Lost { why }) => assert!(why.contains("stopping"), "{why}"),
+        other => panic!("{other:?}"),
+    }
     assert!(matches!(worker.hear().await, Some(WorkDown::Stopping)));
     assert!(worker.hear().await.is_none());
     let mut down = silent.link.down;
