@@ -63,6 +63,10 @@ impl Rig {
 
     /// A new term on the same database.
     fn start(&mut self) {
+        self.start_with(Arc::new(SystemClock));
+    }
+
+    fn start_with(&mut self, clock: Arc<dyn Clock>) {
         let store = Arc::new(Store::open(&self.dir.path().join("coordinator.redb")).unwrap());
         let meta = Records::new(Arc::clone(&store)).begin_term(None).unwrap();
         let record = |incarnation| WorkerRecord { epoch: 1, incarnation, standing: Recorded::Live };
@@ -224,6 +228,99 @@ async fn a_new_term_keeps_the_leases_and_takes_what_was_not_acknowledged_once() 
     again.done(job, second.iter().copied().map(result).collect()).await;
     assert_eq!(again.acked().await, (2, vec![]));
     assert_eq!(follow(&rig.work(), job).await.len(), 16);
+    assert_eq!(rig.count("commit_rejected"), 0);
+}
+
+/// A clock that a test puts forward.
+#[derive(Default)]
+struct Forward(std::sync::atomic::AtomicU64);
+
+impl Clock for Forward {
+    fn now(&self) -> Mono {
+        let ahead = self.0.load(std::sync::atomic::Ordering::SeqCst);
+        SystemClock.now() + Duration::from_millis(ahead)
+    }
+
+    fn boot(&self) -> Mono {
+        self.now()
+    }
+
+    fn wall(&self) -> std::time::SystemTime {
+        SystemClock.wall()
+    }
+}
+
+#[tokio::test]
+async fn an_item_is_not_blamed_for_the_silence_of_a_slow_disk() {
+    for slow in [true, false] {
+        let mut rig = Rig::new(1);
+        let clock = Arc::new(Forward::default());
+        rig.thread.take().unwrap().stop().await.unwrap().unwrap();
+        rig.start_with(Arc::clone(&clock) as _);
+        let work = rig.work();
+        let limits =
+            JobLimits { progress_timeout: Duration::from_millis(1), ..JobLimits::default() };
+        let job = submit(&work, JobSpec { limits, ..spec(1) }).await;
+        let mut hand = rig.worker(0).await;
+        hand.want(1).await;
+        hand.granted().await;
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        if slow {
+            let hold = move |_: &mut rollout_storage::Batch<'_>| {
+                let _ = held.recv();
+                Ok(())
+            };
+            work.store.submit(rollout_storage::Priority::Control, hold, |_| ());
+        }
+        let mut pausing = tokio::task::JoinSet::new();
+        pausing.spawn({
+            let work = work.clone();
+            async move { work.pause(job).await.unwrap() }
+        });
+        if !slow {
+            assert!(pausing.join_next().await.unwrap().unwrap().paused);
+        }
+        // Eight seconds, none of which looks as if the thread itself had been stopped.
+        for _ in 0..40 {
+            clock.0.fetch_add(200, std::sync::atomic::Ordering::SeqCst);
+            work.status().await.unwrap();
+        }
+        drop(release);
+        while let Some(standing) = pausing.join_next().await {
+            assert!(standing.unwrap().paused);
+        }
+        let standing = work.status().await.unwrap().1[0].standing.clone();
+        assert_eq!((standing.leased, standing.failures), (u64::from(slow), u64::from(!slow)));
+    }
+}
+
+#[tokio::test]
+async fn the_log_of_leases_stays_short_while_a_job_runs_and_a_new_term_goes_on_from_it() {
+    const ITEMS: u64 = 12_000;
+    let mut rig = Rig::new(1);
+    let limits = JobLimits { batch: 1, ..JobLimits::default() };
+    let job = submit(&rig.work(), JobSpec { limits, ..spec(ITEMS) }).await;
+    let (mut done, mut seq, mut longest) = (0, 0, 0);
+    while done < ITEMS {
+        let mut hand = rig.worker(0).await;
+        hand.seq = seq;
+        hand.want(600).await;
+        let term = (done + ITEMS / 3).min(ITEMS);
+        while done < term {
+            let leases = hand.granted().await;
+            done += leases.len() as u64;
+            hand.done(job, leases.into_iter().map(result).collect()).await;
+            hand.want(1).await;
+            if done.is_multiple_of(500) {
+                longest = longest.max(store::lease_rows(&rig.work().store, job));
+            }
+        }
+        seq = hand.seq;
+        drop(hand);
+        rig.restart().await;
+    }
+    assert!((1_000..6_000).contains(&longest), "{longest} rows");
+    assert_eq!(follow(&rig.work(), job).await.len() as u64, ITEMS);
     assert_eq!(rig.count("commit_rejected"), 0);
 }
 

@@ -59,6 +59,13 @@ struct JobState {
     view: watch::Sender<View>,
 }
 
+/// The transaction that is under way.
+struct Flying {
+    outcome: oneshot::Receiver<Outcome>,
+    after: Vec<After>,
+    since: Mono,
+}
+
 /// The work thread's state.
 pub(crate) struct Engine {
     pub(super) ledger: Ledger,
@@ -79,7 +86,7 @@ pub(crate) struct Engine {
     seen: HashMap<WorkerId, AckRecord>,
     params: HashMap<(JobId, u64), Arc<tell::Params>>,
     tx: Tx,
-    flying: Option<(oneshot::Receiver<Outcome>, Vec<After>)>,
+    flying: Option<Flying>,
     /// All the time that the thread was stopped or starved.
     stalled: Duration,
     looked: Mono,
@@ -169,9 +176,13 @@ impl Engine {
     /// The ledger's time: the clock's, less all that the thread was stopped or starved.
     fn look(&mut self) -> Mono {
         let now = self.clock.now();
-        let late = now.since(self.looked).saturating_sub(TICK);
-        if late > TOLERATED {
-            self.stalled += late;
+        let passed = now.since(self.looked);
+        let late = Some(passed.saturating_sub(TICK)).filter(|late| *late > TOLERATED);
+        self.stalled += late.unwrap_or_default();
+        // While the disk is slow, workers are not told and perhaps not listened to.
+        if let Some(flying) = &self.flying {
+            let slow = now.since(self.looked.max(flying.since + TOLERATED));
+            self.ledger.credit(slow.min(passed.saturating_sub(late.unwrap_or_default())));
         }
         self.looked = now;
         now.before(self.stalled)
@@ -298,14 +309,14 @@ impl Engine {
                 let _ = done.send(result);
             },
         );
-        self.flying = Some((outcome, tx.after));
+        self.flying = Some(Flying { outcome, after: tx.after, since: self.clock.now() });
         Ok(())
     }
 
     /// The transaction that was under way is on disk.
     fn landed(&mut self, outcome: Outcome) -> Outcome {
         outcome?;
-        let Some((_, after)) = self.flying.take() else { return Ok(()) };
+        let Some(Flying { after, .. }) = self.flying.take() else { return Ok(()) };
         for state in self.jobs.values_mut() {
             state.durable = state.next.seq;
         }
@@ -333,12 +344,9 @@ impl Engine {
 }
 
 /// Waits for the transaction that is under way, forever if there is none.
-async fn landed(
-    flying: &mut Option<(oneshot::Receiver<Outcome>, Vec<After>)>,
-    store: &Store,
-) -> Outcome {
+async fn landed(flying: &mut Option<Flying>, store: &Store) -> Outcome {
     match flying {
-        Some((outcome, _)) => outcome.await.unwrap_or_else(|_| {
+        Some(flying) => (&mut flying.outcome).await.unwrap_or_else(|_| {
             // The writer ended without an answer: a panic, which is on standard error.
             Err(Arc::new(StorageError::Closed { path: store.path().to_owned() }))
         }),
