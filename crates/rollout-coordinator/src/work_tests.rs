@@ -72,7 +72,7 @@ impl Rig {
         let record = |incarnation| WorkerRecord { epoch: 1, incarnation, standing: Recorded::Live };
         let registry: Vec<_> = self.workers.iter().map(|(id, inc)| (*id, record(*inc))).collect();
         let emit: Arc<dyn Emit> = Arc::clone(&self.events) as _;
-        let outside = Outside { clock: Arc::new(SystemClock), emit };
+        let outside = Outside { clock, emit };
         self.thread = Some(WorkThread::start(store, meta.term, &registry, outside).unwrap());
     }
 
@@ -316,6 +316,8 @@ async fn the_log_of_leases_stays_short_while_a_job_runs_and_a_new_term_goes_on_f
             }
         }
         seq = hand.seq;
+        // What a stream that is cut has not acknowledged is to be said again.
+        while hand.acked().await.0 < seq {}
         drop(hand);
         rig.restart().await;
     }

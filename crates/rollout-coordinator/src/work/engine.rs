@@ -25,7 +25,7 @@ use super::handle::{Input, StreamId, View};
 use super::ledger::Ledger;
 use super::ledger::words::{Cause, Effect, Trouble};
 use super::report;
-use super::store::{AckRecord, JobRecord, LeaseRecord, Next, spans};
+use super::store::{self, AckRecord, JobRecord, LeaseRecord, Next, spans};
 use super::tx::{After, Tx};
 
 /// Messages taken at once.
@@ -285,12 +285,22 @@ impl Engine {
         }
     }
 
+    /// Lets long logs of leases begin anew. What the ledger has come to is then all on its way.
+    fn shorten_logs(&mut self, tx: &mut Tx) {
+        for (job, state) in self.jobs.iter_mut().filter(|(_, state)| state.next.is_long()) {
+            if let Some(snapshot) = self.ledger.snapshot(*job) {
+                tx.begin_log(*job, &mut state.next, store::beginning(snapshot));
+            }
+        }
+    }
+
     /// Sends the gathered transaction off, unless one is under way.
     fn send_off(&mut self) -> Outcome {
         if self.flying.is_some() {
             return Ok(());
         }
         let mut tx = std::mem::take(&mut self.tx);
+        self.shorten_logs(&mut tx);
         tx.seal(|job| {
             let next = &mut self.jobs.get_mut(&job)?.next;
             next.seq += 1;

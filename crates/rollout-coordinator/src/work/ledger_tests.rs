@@ -51,6 +51,22 @@ enum Record {
     Grant(Grant),
     Release { job: JobId, worker: WorkerId, item: u64, cause: Cause },
     Settled { job: JobId, worker: WorkerId },
+    Fresh { job: JobId, fresh: u64 },
+    Waiting { job: JobId, item: u64 },
+    Taken { job: JobId, worker: (WorkerId, u64), item: u64 },
+}
+
+impl Record {
+    fn job(&self) -> JobId {
+        match self {
+            Self::Grant(grant) => grant.job,
+            Self::Release { job, .. }
+            | Self::Settled { job, .. }
+            | Self::Fresh { job, .. }
+            | Self::Waiting { job, .. }
+            | Self::Taken { job, .. } => *job,
+        }
+    }
 }
 
 /// What the model knows of an item.
@@ -95,6 +111,7 @@ enum Step {
     Open(usize),
     Advance(u64),
     Pause(usize, bool),
+    Shorten(usize),
     Restart,
 }
 
@@ -114,6 +131,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => worker().prop_map(Step::Open),
         3 => (1..4_000_u64).prop_map(Step::Advance),
         1 => (0..2_usize, any::<bool>()).prop_map(|(job, paused)| Step::Pause(job, paused)),
+        1 => (0..2_usize).prop_map(Step::Shorten),
         1 => Just(Step::Restart),
     ]
 }
@@ -174,6 +192,7 @@ impl World {
                 self.carry_out(out);
             }
             Step::Pause(job, paused) => assert!(self.ledger.pause(job_id(job), paused)),
+            Step::Shorten(job) => self.shorten(job_id(job)),
             Step::Restart => self.restart(),
         }
         let mut out = Vec::new();
@@ -393,6 +412,11 @@ impl World {
                     self.ledger.restore_release(*job, *worker, (*item, 1), *cause);
                 }
                 Record::Settled { job, worker } => self.ledger.restore_settled(*job, *worker),
+                Record::Fresh { job, fresh } => self.ledger.restore_fresh(*job, *fresh),
+                Record::Waiting { job, item } => self.ledger.restore_waiting(*job, (*item, 1)),
+                Record::Taken { job, worker, item } => {
+                    self.ledger.restore_taken(*job, *worker, (*item, 1));
+                }
             }
         }
         for ((job, item), trouble) in &self.troubles {
@@ -406,6 +430,19 @@ impl World {
         let mut out = Vec::new();
         self.ledger.restored(self.now, registry, &mut out);
         self.carry_out(out);
+    }
+
+    /// The job's log begins anew.
+    fn shorten(&mut self, job: JobId) {
+        self.log.retain(|record| record.job() != job);
+        let snapshot = self.ledger.snapshot(job).unwrap();
+        self.log.push(Record::Fresh { job, fresh: snapshot.fresh });
+        self.log.extend(snapshot.grants.into_iter().map(Record::Grant));
+        self.log.extend(snapshot.waiting.into_iter().map(|item| Record::Waiting { job, item }));
+        for (worker, epoch, items) in snapshot.taken {
+            let worker = (worker, epoch);
+            self.log.extend(items.into_iter().map(|item| Record::Taken { job, worker, item }));
+        }
     }
 
     /// What was taken from whom is known from the log alone: that a worker let go is not in it.
@@ -422,6 +459,9 @@ impl World {
                     Record::Release { job, worker, item, cause: Cause::Suspected }
                         if *worker == worker_id(w) =>
                     {
+                        taken.insert((*job, *item));
+                    }
+                    Record::Taken { job, worker, item } if worker.0 == worker_id(w) => {
                         taken.insert((*job, *item));
                     }
                     Record::Settled { job, worker } if *worker == worker_id(w) => {

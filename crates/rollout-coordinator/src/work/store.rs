@@ -1,7 +1,7 @@
 //! The work ledger's records: what is on disk, and how the ledger comes out of it again.
 //!
 //! Jobs and items' parameters have rows of their own. Leases are a log with one row per grant or
-//! release of a batch; commits have one row per batch, and beside it a short one that only says which
+//! release of a batch, which begins anew with what is open whenever it has grown long; commits have one row per batch, and beside it a short one that only says which
 //! items ended, so that a restart reads no result.
 
 use std::collections::{BTreeMap, HashSet};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::ledger::Ledger;
-use super::ledger::words::{Cause, Trouble};
+use super::ledger::words::{Cause, Grant, Snapshot, Trouble};
 use crate::ledger::META;
 
 /// Items whose parameters share a row.
@@ -91,6 +91,20 @@ pub(crate) enum LeaseRecord {
         worker: WorkerId,
         epoch: u64,
     },
+    /// The log begins here: every item below was granted once. Grants of the open ones follow.
+    Begins {
+        fresh: u64,
+    },
+    /// Of the items granted above these wait.
+    Waiting {
+        spans: Vec<(u64, u64)>,
+    },
+    /// These were taken from the worker while it was suspected, and its epoch goes on.
+    Taken {
+        worker: WorkerId,
+        epoch: u64,
+        spans: Vec<(u64, u64)>,
+    },
 }
 
 /// Which items ended with a commit, as first item and count.
@@ -143,6 +157,8 @@ pub(crate) fn spans(items: impl IntoIterator<Item = u64>) -> Vec<(u64, u64)> {
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     pub(crate) jobs: Vec<(JobId, JobRecord)>,
+    /// Logs that begin anew: the rows that go.
+    pub(crate) pruned: Vec<(JobId, std::ops::Range<u64>)>,
     pub(crate) leases: Vec<(JobId, u64, LeaseRecord)>,
     pub(crate) commits: Vec<(JobId, u64, Vec<Committed>)>,
     pub(crate) troubles: BTreeMap<(JobId, u64), Option<Trouble>>,
@@ -168,6 +184,9 @@ impl Rows {
         }
         for (job, record) in &self.jobs {
             batch.put(JOBS, &JobKey(*job), record)?;
+        }
+        for (job, rows) in &self.pruned {
+            batch.remove_range(LEASES, &RowKey(*job, rows.start), &RowKey(*job, rows.end - 1))?;
         }
         let leases: Vec<_> =
             self.leases.iter().map(|(job, row, record)| (RowKey(*job, *row), record)).collect();
@@ -298,8 +317,42 @@ pub(crate) fn with_params(store: &Store) -> Result<Vec<JobId>, StorageError> {
 pub(crate) struct Next {
     /// The newest commit.
     pub(crate) seq: u64,
-    /// The next row of the log of leases.
+    /// The first row of the log of leases.
+    pub(crate) first: u64,
+    /// Its next row.
     pub(crate) lease: u64,
+    /// How many rows it began with.
+    pub(crate) begun: u64,
+}
+
+/// The rows with which a log of leases begins that says nothing of the past.
+pub(crate) fn beginning(snapshot: Snapshot) -> Vec<LeaseRecord> {
+    let Snapshot { fresh, grants, waiting, taken } = snapshot;
+    let mut rows = vec![LeaseRecord::Begins { fresh }];
+    rows.extend(grants.into_iter().map(|grant| {
+        let Grant { worker, epoch, attempt, first, count, .. } = grant;
+        LeaseRecord::Granted { worker, epoch, attempt, first, count }
+    }));
+    rows.push(LeaseRecord::Waiting { spans: spans(waiting) });
+    let taken = taken.into_iter();
+    rows.extend(taken.map(|(worker, epoch, items)| LeaseRecord::Taken {
+        worker,
+        epoch,
+        spans: spans(items),
+    }));
+    rows
+}
+
+/// How many rows the job's log of leases has.
+#[cfg(test)]
+pub(crate) fn lease_rows(store: &Store, job: JobId) -> usize {
+    let mut rows = 0;
+    let count = |RowKey(of, _), _: LeaseRecord| {
+        rows += usize::from(of == job);
+        ControlFlow::Continue(())
+    };
+    store.range(LEASES, &RowKey(job, 0), count).unwrap();
+    rows
 }
 
 /// What the records hold beside the ledger.
@@ -343,8 +396,18 @@ pub(crate) fn restore(
                 }
             }
             LeaseRecord::Settled { worker, .. } => ledger.restore_settled(job, worker),
+            LeaseRecord::Begins { fresh } => ledger.restore_fresh(job, fresh),
+            LeaseRecord::Waiting { spans } => {
+                spans.into_iter().for_each(|span| ledger.restore_waiting(job, span));
+            }
+            LeaseRecord::Taken { worker, epoch, spans } => {
+                spans.into_iter().for_each(|span| ledger.restore_taken(job, (worker, epoch), span));
+            }
         }
         if let Some((_, next)) = jobs.get_mut(&job) {
+            if next.lease == 0 {
+                next.first = row;
+            }
             next.lease = row + 1;
         }
         ControlFlow::Continue(())

@@ -9,11 +9,14 @@ use rollout_transport::work::{Committed, Lease, Stale};
 
 use super::handle::StreamId;
 use super::ledger::words::Grant;
-use super::store::{Next, Rows, weight};
+use super::store::{LeaseRecord, Next, Rows, weight};
 
 /// The most items of one row of commits, and about the most bytes.
 const ROW_ITEMS: usize = 4_096;
 const ROW_BYTES: usize = 1 << 20;
+
+/// A log of leases that has so many rows begins anew.
+const LONG_LOG: u64 = 4_096;
 
 /// What follows once a transaction is on disk.
 pub(crate) enum After {
@@ -57,8 +60,19 @@ impl Tx {
         self.ends.remove(&job);
         self.rows.jobs.retain(|(of, _)| *of != job);
         self.rows.leases.retain(|(of, ..)| *of != job);
+        self.rows.pruned.retain(|(of, _)| *of != job);
         self.rows.troubles.retain(|(of, _), _| *of != job);
         self.rows.removed.push(job);
+    }
+
+    /// The job's log of leases begins anew with `rows`: whatever it has come to is in them.
+    pub(crate) fn begin_log(&mut self, job: JobId, next: &mut Next, rows: Vec<LeaseRecord>) {
+        self.rows.leases.retain(|(of, ..)| *of != job);
+        self.rows.pruned.push((job, next.first..next.lease));
+        (next.first, next.begun) = (next.lease, rows.len() as u64);
+        for row in rows {
+            self.rows.leases.push((job, next.take_lease(), row));
+        }
     }
 
     /// Gives the ended items their rows, numbered on from what `next` says of their job.
@@ -89,6 +103,11 @@ impl Tx {
 }
 
 impl Next {
+    /// Whether the log of leases is much longer than it would be if it began anew.
+    pub(crate) fn is_long(&self) -> bool {
+        self.lease - self.first >= LONG_LOG.max(4 * self.begun)
+    }
+
     /// The next row of the log of leases.
     pub(crate) fn take_lease(&mut self) -> u64 {
         self.lease += 1;

@@ -6,7 +6,7 @@
 use rollout_core::{JobId, Mono, WorkerId};
 
 use super::items::Span;
-use super::words::{Cause, Effect, Standing, Suspect, Trouble};
+use super::words::{Cause, Effect, Grant, Snapshot, Standing, Suspect, Trouble};
 use super::{Ledger, Worker};
 
 impl Ledger {
@@ -49,14 +49,20 @@ impl Ledger {
         let Some(job) = self.jobs.get_mut(&job_id) else { return };
         (first..first.saturating_add(count)).for_each(|item| job.items.restore_release(item));
         if cause == Cause::Suspected {
-            self.restore_taken(job_id, worker, (first, count));
+            self.restore_taken(job_id, (worker, 0), (first, count));
         }
     }
 
-    /// What was taken from `worker` while it was suspected.
-    pub fn restore_taken(&mut self, job: JobId, worker: WorkerId, (first, count): (u64, u64)) {
+    /// What was taken from `worker`, in this epoch, while it was suspected.
+    pub fn restore_taken(
+        &mut self,
+        job: JobId,
+        (worker, epoch): (WorkerId, u64),
+        (first, count): (u64, u64),
+    ) {
         if self.jobs.contains_key(&job) {
             let worker = self.workers.entry(worker).or_insert_with(Worker::unknown);
+            worker.epoch = worker.epoch.max(epoch);
             let items = first..first.saturating_add(count);
             worker.taken.entry(job).or_default().extend(items);
         }
@@ -76,6 +82,35 @@ impl Ledger {
             job.failures += u64::from(trouble.failures);
             job.losses += u64::from(trouble.losses);
         }
+    }
+
+    /// Every item below `fresh` was granted once.
+    pub fn restore_fresh(&mut self, job: JobId, fresh: u64) {
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.items.restore_fresh(fresh);
+        }
+    }
+
+    /// Items that were granted and wait again.
+    pub fn restore_waiting(&mut self, job: JobId, (first, count): (u64, u64)) {
+        if let Some(job) = self.jobs.get_mut(&job) {
+            (first..first.saturating_add(count)).for_each(|item| job.items.restore_release(item));
+        }
+    }
+
+    /// All that the log of the job's leases so far has come to.
+    #[must_use]
+    pub fn snapshot(&self, id: JobId) -> Option<Snapshot> {
+        let (fresh, spans, waiting) = self.jobs.get(&id)?.items.snapshot();
+        let grant = |(worker, epoch, span): (WorkerId, u64, Span)| {
+            let Span { first, count, attempt, .. } = span;
+            Grant { job: id, worker, epoch, attempt, first, count, alone: false }
+        };
+        let grants = spans.into_iter().map(grant).collect();
+        let taken = self.workers.iter().filter_map(|(worker, of)| {
+            of.taken.get(&id).map(|items| (*worker, of.epoch, items.iter().copied().collect()))
+        });
+        Some(Snapshot { fresh, grants, waiting, taken: taken.collect() })
     }
 
     /// Closes the restoration. `registry` says how every known worker stands; what a worker had

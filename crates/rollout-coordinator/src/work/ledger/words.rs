@@ -162,6 +162,19 @@ pub struct Grant {
     pub alone: bool,
 }
 
+/// What a job's log of leases has come to: it may begin anew with this.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The first item that was never granted.
+    pub fresh: u64,
+    /// The last grant of each item that is open.
+    pub grants: Vec<Grant>,
+    /// Which of them wait again.
+    pub waiting: Vec<u64>,
+    /// What was taken from workers while they were suspected, with their epochs, which go on.
+    pub taken: Vec<(WorkerId, u64, Vec<u64>)>,
+}
+
 /// What the ledger wants done; all of it is recorded before it is said to anybody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
