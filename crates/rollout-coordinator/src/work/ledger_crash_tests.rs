@@ -174,3 +174,78 @@ fn a_suspicion_that_comes_to_nothing_blames_nobody() {
     let counts = fleet.ledger.counts(job_id(0)).unwrap();
     assert_eq!((counts.pending, counts.losses, counts.redispatched), (1, 0, 50));
 }
+
+#[test]
+fn what_was_taken_from_a_worker_goes_first_whichever_job_it_is_of() {
+    let mut fleet = Fleet::new(1, 4, Redispatch::Suspected);
+    let mut out = Vec::new();
+    fleet.ledger.grant(fleet.now, &mut out);
+    // Many other jobs, which are all due before the one that has had so much of the workers' time.
+    fleet.ledger.jobs.get_mut(&job_id(0)).unwrap().used = Duration::from_secs(3_600);
+    for job in 1..200 {
+        fleet.ledger.add_job(job_id(job), &spec(1_000, Redispatch::Suspected));
+    }
+    fleet.stand(0, Standing::Suspected);
+    let (id, mut out) = (worker_id(1), Vec::new());
+    fleet.ledger.worker(fleet.now, id, 1, Standing::Ready, &mut out);
+    fleet.ledger.stream_up(id, 1, ["sample".to_owned()]).unwrap();
+    fleet.now += HOLD;
+    fleet.ledger.expire(fleet.now, &mut out);
+    fleet.ledger.want(id, 1, 5);
+    out.clear();
+    fleet.ledger.grant(fleet.now, &mut out);
+    let granted = out.iter().filter_map(|effect| match effect {
+        Effect::Granted(grant) => Some((grant.job, grant.attempt, grant.count)),
+        _ => None,
+    });
+    let granted: Vec<_> = granted.collect();
+    assert_eq!(granted[0], (job_id(0), 2, 4));
+    assert_eq!(granted[1..].iter().map(|(.., count)| count).sum::<u32>(), 1);
+}
+
+#[test]
+fn a_worker_holds_little_until_it_has_finished_something_and_then_what_it_wants() {
+    let mut ledger = Ledger::new();
+    let mut wide = spec(100_000, Redispatch::Suspected);
+    wide.limits.batch = 4_096;
+    ledger.add_job(job_id(0), &wide);
+    let (id, mut out) = (worker_id(0), Vec::new());
+    ledger.worker(Mono(1), id, 1, Standing::Ready, &mut out);
+    ledger.stream_up(id, 1, ["sample".to_owned()]).unwrap();
+    ledger.want(id, 1, 1_000);
+    ledger.grant(Mono(1), &mut out);
+    assert_eq!(ledger.leased(id), 64);
+    let now = Mono(1) + Duration::from_millis(10);
+    let lease = Lease { item: 0, attempt: 1 };
+    ledger.outcome(now, id, 1, job_id(0), lease, What::Result).unwrap();
+    ledger.grant(now, &mut out);
+    assert_eq!(ledger.leased(id), 999, "all its credit, without another word");
+}
+
+#[test]
+fn credit_left_over_from_one_job_is_used_for_the_next_at_once_by_whoever_has_its_plugin() {
+    let mut ledger = Ledger::new();
+    ledger.add_job(job_id(0), &spec(3, Redispatch::Suspected));
+    let mut out = Vec::new();
+    for (w, plugins) in [(0, vec!["sample"]), (1, vec!["other"]), (2, vec!["sample", "other"])] {
+        let (id, plugins) = (worker_id(w), plugins.into_iter().map(str::to_owned));
+        ledger.worker(Mono(1), id, 1, Standing::Ready, &mut out);
+        ledger.stream_up(id, 1, plugins).unwrap();
+        ledger.want(id, 1, 10);
+    }
+    ledger.grant(Mono(1), &mut out);
+    for effect in std::mem::take(&mut out) {
+        let Effect::Granted(grant) = effect else { continue };
+        for item in grant.first..grant.first + u64::from(grant.count) {
+            let lease = Lease { item, attempt: 1 };
+            ledger.outcome(Mono(2), grant.worker, 1, job_id(0), lease, What::Result).unwrap();
+        }
+    }
+    assert!(ledger.counts(job_id(0)).unwrap().finished());
+    let mut other = spec(100, Redispatch::Suspected);
+    other.plugin = "other".into();
+    ledger.add_job(job_id(1), &other);
+    ledger.grant(Mono(3), &mut out);
+    let leased: Vec<u64> = (0..3).map(|w| ledger.leased(worker_id(w))).collect();
+    assert!(leased[0] == 0 && leased[1] == 10 && leased[2] >= 7, "{leased:?}");
+}

@@ -1,8 +1,9 @@
 //! Who is granted what.
 //!
 //! A worker's credit ([`Want`](rollout_transport::work::WorkUp::Want)) bounds what it holds, for it alone
-//! knows how many items it runs at a time. One grant is at most a batch, and at most about a second's
-//! work as measured; and a worker holds no more than its share of what is left, so that the end of a
+//! knows how many items it runs at a time. Items that were granted before go first, of whichever job.
+//! One grant is at most a batch, and at most about a second's work as measured, and little before
+//! anything is; and a worker holds no more than its share of what is left, so that the end of a
 //! job is spread over the fleet.
 
 use std::time::Duration;
@@ -17,6 +18,10 @@ use super::{Job, Ledger, Worker};
 const AHEAD: Duration = Duration::from_secs(1);
 /// What an item is taken to cost until one has been measured.
 const UNMEASURED: Duration = Duration::from_millis(1);
+
+/// How many items of a job a worker holds at most until it has finished one: how long they take it is
+/// not known.
+const UNPROVEN: u64 = 64;
 
 impl Ledger {
     /// Grants whatever can be granted; worker by worker, a batch at a time.
@@ -77,9 +82,11 @@ impl Ledger {
             }
             let workers = self.capable.get(&job.plugin).copied().unwrap_or(1).max(1);
             let max = job.room(*job_id, worker, workers);
-            (max > 0).then(|| (job.due(), *job_id, max))
+            // What was granted before has waited long enough.
+            let fresh = !job.items.waits_again();
+            (max > 0).then(|| (fresh, job.due(), *job_id, max))
         });
-        candidates.min().map(|(_, job, max)| (job, max))
+        candidates.min().map(|(_, _, job, max)| (job, max))
     }
 
     fn hand_out(
@@ -119,10 +126,13 @@ impl Job {
     /// How many more items of this job the worker may be granted at once.
     fn room(&self, id: JobId, worker: &Worker, workers: u64) -> u32 {
         let held = worker.leases.get(&id).map_or(0, |items| items.len() as u64);
-        let second = worker.pace.get(&id).map_or(u64::MAX, |pace| {
-            let items = AHEAD.as_nanos() / pace.as_nanos().max(1);
-            u64::try_from(items).unwrap_or(u64::MAX).max(1)
-        });
+        let second = match worker.pace.get(&id) {
+            None => UNPROVEN.saturating_sub(held),
+            Some(pace) => {
+                let items = AHEAD.as_nanos() / pace.as_nanos().max(1);
+                u64::try_from(items).unwrap_or(u64::MAX).max(1)
+            }
+        };
         let left = self.items.takeable();
         let share = (left + held).div_ceil(workers).saturating_sub(held);
         let room = share.min(left).min(second).min(u64::from(self.limits.batch));
