@@ -427,6 +427,40 @@ async fn parameters_are_checked_and_come_with_the_grant_after_a_restart_too() {
 async fn a_submission_dropped_at_any_point_leaves_its_id_free() {
     let rig = Rig::new(1);
     let work = rig.work();
+#[tokio::test]
+async fn large_parameters_come_in_several_lines_and_too_large_ones_are_refused_by_their_line() {
+    let rig = Rig::new(1);
+    let work = rig.work();
+    let of = |bytes: usize| raw(format!("\"{}\"", "x".repeat(bytes - 2)));
+    let with = |params: &[Box<RawValue>]| {
+        let lines: String = params.iter().map(|param| format!("{}\n", param.get())).collect();
+        let params_sha256 = handle::hex(&<sha2::Sha256 as sha2::Digest>::digest(lines));
+        JobSpec { has_params: true, params_sha256, ..spec(params.len() as u64) }
+    };
+    let give = |params: Vec<Box<RawValue>>| {
+        let (sender, receiver) = mpsc::channel(1);
+        sender.try_send(params).unwrap();
+        receiver
+    };
+    let params = vec![of(9), of(handle::MAX_PARAMS + 1), of(9)];
+    let answer = work.submit(JobId::generate(), with(&params), give(params)).await.unwrap();
+    let Submitted::Invalid { detail } = answer else { panic!("{answer:?}") };
+    assert!(detail.contains("line 2 have 1048577 bytes"), "{detail}");
+    let sizes = [9, 100_000, 100_000, 100_000, handle::MAX_PARAMS, 9, 9, 200_000];
+    let params: Vec<_> = sizes.map(of).into();
+    let spec = with(&params);
+    let answer = work.submit(JobId::generate(), spec, give(params)).await.unwrap();
+    assert!(matches!(answer, Submitted::Accepted { .. }), "{answer:?}");
+    let mut hand = rig.worker(0).await;
+    hand.want(8).await;
+    let mut lines = Vec::new();
+    while hand.params.len() < sizes.len() {
+        lines.push(hand.granted().await.len());
+    }
+    assert_eq!(lines, [3, 1, 1, 3]);
+    assert!(hand.params.values().map(|param| param.get().len()).eq(sizes));
+}
+
     let with = JobSpec { has_params: true, ..spec(1) };
     let job = JobId::generate();
     for polls in 0..6 {

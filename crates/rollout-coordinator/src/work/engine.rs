@@ -84,7 +84,7 @@ pub(crate) struct Engine {
     coming: HashMap<JobId, Weak<()>>,
     /// The newest outcomes of each worker that were taken in.
     seen: HashMap<WorkerId, AckRecord>,
-    params: HashMap<(JobId, u64), Arc<tell::Params>>,
+    params: tell::Cache,
     tx: Tx,
     flying: Option<Flying>,
     /// All the time that the thread was stopped or starved.
@@ -132,7 +132,7 @@ impl Engine {
             jobs,
             coming: HashMap::new(),
             seen: restored.acks.into_iter().collect(),
-            params: HashMap::new(),
+            params: tell::Cache::default(),
             tx: Tx::default(),
             flying: None,
             stalled: Duration::ZERO,

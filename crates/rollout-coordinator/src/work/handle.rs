@@ -19,6 +19,9 @@ pub(crate) const QUEUE: usize = 1_024;
 /// is told everything again.
 pub(crate) const DOWN_QUEUE: usize = 4_096;
 
+/// The most bytes of one item's parameters: what a line of work may be holds them with ease.
+pub(crate) const MAX_PARAMS: usize = 1 << 20;
+
 /// Why a call fails.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkError {
@@ -154,6 +157,13 @@ impl Work {
         let (mut digest, mut chunk, mut taken, mut written) = (Sha256::new(), Vec::new(), 0, 0);
         while let Some(piece) = params.recv().await {
             for param in piece {
+                if param.get().len() > MAX_PARAMS {
+                    return Ok(Some(format!(
+                        "the parameters in line {} have {} bytes: at most {MAX_PARAMS} are taken",
+                        taken + 1,
+                        param.get().len()
+                    )));
+                }
                 digest.update(param.get());
                 digest.update(b"\n");
                 chunk.push(param);

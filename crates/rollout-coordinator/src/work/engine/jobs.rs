@@ -99,7 +99,7 @@ impl Engine {
         if let Some(state) = self.jobs.remove(&job) {
             state.view.send_modify(|view| view.removed = true);
         }
-        self.params.retain(|(of, _), _| *of != job);
+        self.params.remove(job);
         for stream in self.streams.values_mut() {
             stream.told.remove(&job);
         }

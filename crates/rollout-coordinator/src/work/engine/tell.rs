@@ -1,5 +1,6 @@
 //! What is said once it is on disk.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rollout_core::{JobId, WorkerId};
@@ -16,8 +17,38 @@ use crate::work::tx::After;
 
 /// The parameters of a chunk of items.
 pub(super) type Params = Vec<Box<RawValue>>;
-/// Chunks that are kept for the next grants.
-const KEPT: usize = 64;
+/// Bytes of chunks that are kept for the next grants.
+const KEPT: usize = 32 << 20;
+/// About the most bytes of parameters in one grant.
+const LINE_TARGET: usize = 256 << 10;
+
+/// Chunks of parameters that were read not long ago.
+#[derive(Default)]
+pub(super) struct Cache {
+    chunks: HashMap<(JobId, u64), Arc<Params>>,
+    bytes: usize,
+}
+
+impl Cache {
+    /// The job is removed.
+    pub(super) fn remove(&mut self, job: JobId) {
+        self.chunks.retain(|(of, _), _| *of != job);
+        self.bytes = self.chunks.values().map(|chunk| bytes(chunk)).sum();
+    }
+
+    fn insert(&mut self, key: (JobId, u64), params: Arc<Params>) {
+        if self.bytes > KEPT {
+            self.chunks.clear();
+            self.bytes = 0;
+        }
+        self.bytes += bytes(&params);
+        self.chunks.insert(key, params);
+    }
+}
+
+fn bytes(params: &[Box<RawValue>]) -> usize {
+    params.iter().map(|param| param.get().len() + size_of::<Box<RawValue>>()).sum()
+}
 
 impl Engine {
     /// Does what was to follow.
@@ -77,9 +108,26 @@ impl Engine {
         if current.told.insert(grant.job) {
             self.send(grant.worker, stream, job);
         }
-        let params = if has_params { Some(self.params_of(&grant)?) } else { None };
-        let Grant { worker, job, attempt, first, count, alone, .. } = grant;
-        self.send(worker, stream, WorkDown::Grant { job, attempt, first, count, alone, params });
+        let Grant { worker, job, attempt, mut first, count, alone, .. } = grant;
+        if !has_params {
+            let params = None;
+            self.send(
+                worker,
+                stream,
+                WorkDown::Grant { job, attempt, first, count, alone, params },
+            );
+            return Ok(());
+        }
+        for params in lines(self.params_of(&grant)?) {
+            let count = u32::try_from(params.len()).unwrap_or(u32::MAX);
+            let params = Some(params);
+            self.send(
+                worker,
+                stream,
+                WorkDown::Grant { job, attempt, first, count, alone, params },
+            );
+            first += u64::from(count);
+        }
         Ok(())
     }
 
@@ -100,14 +148,27 @@ impl Engine {
     }
 
     fn chunk(&mut self, job: JobId, chunk: u64) -> Result<Arc<Params>, StorageError> {
-        if let Some(params) = self.params.get(&(job, chunk)) {
+        if let Some(params) = self.params.chunks.get(&(job, chunk)) {
             return Ok(Arc::clone(params));
-        }
-        if self.params.len() >= KEPT {
-            self.params.clear();
         }
         let params = Arc::new(store::params(&self.store, job, chunk)?);
         self.params.insert((job, chunk), Arc::clone(&params));
         Ok(params)
     }
+}
+
+/// The parameters of a grant in lines of a moderate size.
+fn lines(params: Params) -> Vec<Params> {
+    let (mut lines, mut size) = (vec![Vec::new()], 0);
+    for param in params {
+        size += param.get().len() + 1;
+        if size > LINE_TARGET && lines.last().is_some_and(|line: &Params| !line.is_empty()) {
+            size = param.get().len() + 1;
+            lines.push(Vec::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push(param);
+        }
+    }
+    lines
 }
