@@ -212,6 +212,7 @@ impl Engine {
                     self.ledger.forget(worker, effects);
                     self.incarnations.remove(&worker);
                     self.seen.remove(&worker);
+                    self.tx.rows.acks.insert(worker, None);
                 }
             }
         }

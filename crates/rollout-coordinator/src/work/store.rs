@@ -4,12 +4,12 @@
 //! release of a batch, which begins anew with what is open whenever it has grown long; commits have one row per batch, and beside it a short one that only says which
 //! items ended, so that a restart reads no result.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
 
 use rollout_core::{JobId, JobSpec, Mono, WorkerId};
 use rollout_storage::{Batch, Key, StorageError, Store, Table};
-use rollout_transport::work::{Committed, Final};
+use rollout_transport::work::{Committed, Final, Stale};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -133,10 +133,13 @@ impl EndRecord {
 }
 
 /// The newest outcomes of a worker's epoch that are durable.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct AckRecord {
     pub(crate) epoch: u64,
     pub(crate) seq: u64,
+    /// What was refused of the last ones of which something was, for those that are sent again.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub(crate) refused: VecDeque<(u64, Vec<Stale>)>,
 }
 
 /// Items as first item and count of neighbours.
@@ -162,7 +165,8 @@ pub(crate) struct Rows {
     pub(crate) leases: Vec<(JobId, u64, LeaseRecord)>,
     pub(crate) commits: Vec<(JobId, u64, Vec<Committed>)>,
     pub(crate) troubles: BTreeMap<(JobId, u64), Option<Trouble>>,
-    pub(crate) acks: BTreeMap<WorkerId, AckRecord>,
+    /// Nothing of a worker that is forgotten.
+    pub(crate) acks: BTreeMap<WorkerId, Option<AckRecord>>,
     pub(crate) removed: Vec<JobId>,
 }
 
@@ -201,7 +205,13 @@ impl Rows {
                 None => batch.remove(TROUBLES, &RowKey(*job, *item))?,
             }
         }
-        batch.put_all(ACKS, &self.acks)
+        for (worker, ack) in &self.acks {
+            match ack {
+                Some(ack) => batch.put(ACKS, worker, ack)?,
+                None => batch.remove(ACKS, worker)?,
+            }
+        }
+        Ok(())
     }
 }
 

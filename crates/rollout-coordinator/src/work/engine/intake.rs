@@ -1,5 +1,7 @@
 //! What workers say.
 
+use std::collections::VecDeque;
+
 use rollout_core::{JobId, Mono, WorkerId};
 use rollout_transport::work::{
     Committed, End, Failure, Final, Outcome as Said, Stale, WorkDown, WorkUp,
@@ -12,6 +14,10 @@ use crate::work::ledger::words::{Accepted, Cause, What};
 use crate::work::report;
 use crate::work::store::{AckRecord, LeaseRecord, spans};
 use crate::work::tx::After;
+
+/// Refused outcomes that are remembered of a worker, by the messages that said them. One has no more
+/// on their way.
+const REMEMBERED: usize = 32;
 
 impl Engine {
     pub(super) fn take_in(&mut self, now: Mono, input: Input) {
@@ -74,10 +80,13 @@ impl Engine {
                 self.carry_out(effects);
             }
             WorkUp::Done { seq, job, outcomes } => {
-                let stale = if self.is_new(worker, epoch, seq) {
-                    self.outcomes(now, (worker, epoch), job, outcomes)
-                } else {
-                    Vec::new()
+                let stale = match self.seen_before(worker, epoch, seq) {
+                    Some(stale) => stale,
+                    None => {
+                        let stale = self.outcomes(now, (worker, epoch), job, outcomes);
+                        self.remember(worker, epoch, seq, &stale);
+                        stale
+                    }
                 };
                 self.tx.after.push(After::Ack { worker, stream, seq, stale });
             }
@@ -86,15 +95,27 @@ impl Engine {
         }
     }
 
-    /// Whether these outcomes were not taken in before, on an earlier stream.
-    fn is_new(&mut self, worker: WorkerId, epoch: u64, seq: u64) -> bool {
-        let seen = self.seen.entry(worker).or_insert(AckRecord { epoch, seq: 0 });
-        if seen.epoch == epoch && seq <= seen.seq {
-            return false;
+    /// What was refused of these outcomes when they were taken in before, on an earlier stream.
+    fn seen_before(&self, worker: WorkerId, epoch: u64, seq: u64) -> Option<Vec<Stale>> {
+        let seen = self.seen.get(&worker).filter(|s| s.epoch == epoch && seq <= s.seq)?;
+        let refused = seen.refused.iter().find(|(of, _)| *of == seq);
+        Some(refused.map(|(_, stale)| stale.clone()).unwrap_or_default())
+    }
+
+    fn remember(&mut self, worker: WorkerId, epoch: u64, seq: u64, stale: &[Stale]) {
+        let new = || AckRecord { epoch, seq, refused: VecDeque::new() };
+        let seen = self.seen.entry(worker).or_insert_with(new);
+        if seen.epoch != epoch {
+            *seen = new();
         }
-        *seen = AckRecord { epoch, seq };
-        self.tx.rows.acks.insert(worker, *seen);
-        true
+        seen.seq = seq;
+        if !stale.is_empty() {
+            seen.refused.push_back((seq, stale.to_vec()));
+            if seen.refused.len() > REMEMBERED {
+                seen.refused.pop_front();
+            }
+        }
+        self.tx.rows.acks.insert(worker, Some(seen.clone()));
     }
 
     fn outcomes(
