@@ -8,7 +8,7 @@ mod load;
 mod occupants;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -66,6 +66,8 @@ struct Ticket {
     /// How long its caller waits, and until when.
     within: Duration,
     deadline: Mono,
+    /// When its caller gave it up, in nanoseconds of the clock; the end of time while it waits.
+    given_up: AtomicU64,
     inbox: Arc<Inbox>,
     stage: AtomicU8,
     cancelled: AtomicU32,
@@ -79,7 +81,8 @@ impl Ticket {
     fn new(method: String, within: Duration, inbox: Arc<Inbox>) -> Self {
         let deadline = SystemClock.now() + within;
         let (stage, cancelled) = (AtomicU8::new(QUEUED), AtomicU32::new(0));
-        Self { method, within, deadline, inbox, stage, cancelled }
+        let given_up = AtomicU64::new(u64::MAX);
+        Self { method, within, deadline, given_up, inbox, stage, cancelled }
     }
 
     /// The executor takes the call up, unless it was abandoned.
@@ -89,12 +92,18 @@ impl Ticket {
 
     /// The caller gives the call up; whether it will never run.
     fn abandon(&self) -> bool {
+        self.given_up.fetch_min(SystemClock.now().0, Ordering::AcqRel);
         self.cancelled.store(1, Ordering::Release);
         self.leave_queue(ABANDONED)
     }
 
     fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire) != 0
+    }
+
+    /// When nobody waits for it any more, at the latest.
+    fn over(&self) -> Mono {
+        self.deadline.min(Mono(self.given_up.load(Ordering::Acquire)))
     }
 
     fn leave_queue(&self, to: u8) -> bool {
@@ -225,6 +234,16 @@ impl Library {
                 })
             }
         }
+    }
+
+    /// How many calls run at the same time.
+    pub(crate) fn places(&self) -> usize {
+        self.shared.occupants().threads().min(self.shared.limits.max_in_flight)
+    }
+
+    /// How many calls are queued or run.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.shared.limits.max_in_flight.saturating_sub(self.in_flight.available_permits())
     }
 
     fn enqueue(&self, job: Job) -> Result<(), Cause> {

@@ -131,6 +131,25 @@ impl Plugin {
         &self.methods
     }
 
+    /// How many calls it works on at the same time: `limits.max_in_flight` or the sidecar's own, and
+    /// one for a library that has one thread.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        match &self.running {
+            Running::Cdylib(library) => library.places(),
+            Running::Sidecar(sidecar) => sidecar.places(),
+        }
+    }
+
+    /// How many calls it is at work on, those that were given up and that it has not ended included.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        match &self.running {
+            Running::Cdylib(library) => library.in_flight(),
+            Running::Sidecar(sidecar) => sidecar.in_flight(),
+        }
+    }
+
     /// Calls the method of the manifest's `[probe]`, if it has one.
     ///
     /// # Errors

@@ -120,6 +120,22 @@ impl Sidecar {
         }
     }
 
+    /// How many calls it takes at the same time.
+    pub(crate) fn places(&self) -> usize {
+        match &*self.phase.borrow() {
+            Phase::Ready(process) => process.shared.state().calls.limit(),
+            _ => self.max_waiting,
+        }
+    }
+
+    /// How many calls the process has; one that is being started has none.
+    pub(crate) fn in_flight(&self) -> usize {
+        match &*self.phase.borrow() {
+            Phase::Ready(process) => process.shared.state().calls.count(),
+            _ => 0,
+        }
+    }
+
     /// Waits for what comes after a process that answers no more, or after none.
     async fn next(
         &self,

@@ -1,6 +1,7 @@
 //! Which calls occupy a library's threads, and which of them do not return.
 //!
-//! A call that goes on for `limits.cancel_grace` after its deadline is reported once. The plugin is
+//! A call that goes on for `limits.cancel_grace` after its deadline, or after it was given up, is
+//! reported once. The plugin is
 //! wedged as long as such calls occupy every thread that it may have.
 
 use std::sync::Arc;
@@ -33,6 +34,10 @@ impl Occupants {
         self.threads.resize_with(most, || None);
     }
 
+    pub(super) const fn threads(&self) -> usize {
+        self.threads.len()
+    }
+
     pub(super) fn enter(&mut self, thread: usize, ticket: &Arc<Ticket>) {
         if let Some(place) = self.threads.get_mut(thread) {
             *place = Some(Occupant { ticket: Arc::clone(ticket), reported: false });
@@ -47,7 +52,7 @@ impl Occupants {
 
     /// A method that does not return, when none of the threads will take another call.
     pub(super) fn stuck(&self, now: Mono) -> Option<String> {
-        let overdue = |occupant: &Occupant| occupant.ticket.deadline + self.grace <= now;
+        let overdue = |occupant: &Occupant| occupant.ticket.over() + self.grace <= now;
         let mut methods = None;
         for thread in &self.threads {
             let occupant = thread.as_ref().filter(|occupant| overdue(occupant))?;
@@ -74,7 +79,7 @@ impl Occupants {
         let (mut due, mut next) = (Vec::new(), None);
         let grace = self.grace;
         for occupant in self.threads.iter_mut().flatten().filter(|occupant| !occupant.reported) {
-            let at = occupant.ticket.deadline + grace;
+            let at = occupant.ticket.over() + grace;
             if at <= now {
                 occupant.reported = true;
                 due.push(occupant.ticket.method.clone());

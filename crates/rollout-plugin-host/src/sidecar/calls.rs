@@ -84,6 +84,11 @@ impl<W> Calls<W> {
         self.limit
     }
 
+    /// How many the plugin is at work on, or are on their way.
+    pub(super) fn count(&self) -> usize {
+        self.open.len()
+    }
+
     /// Whether the plugin is at work on none, and none is on its way.
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
