@@ -71,6 +71,18 @@ impl<T> LineSink<T> {
         })
     }
 
+    /// Whether a line can be queued at once; also when the stream has ended, which trying to says.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.0.capacity() > 0 || self.0.is_closed()
+    }
+
+    /// Returns once there is room for a line, or the stream has ended.
+    pub async fn room(&self) {
+        // Either way the next attempt to queue a line says what is the case.
+        let _ = self.0.reserve().await;
+    }
+
     /// Returns once the stream has ended, without a line having to be sent.
     pub async fn closed(&self) {
         self.0.closed().await;
