@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::fence::{Change, Fence};
 use crate::memory::Memory;
+use crate::pulse::{Publisher, Pulse};
 use crate::{Voice, WorkerError};
 
 /// A new registration is acknowledged after an fsync, and a stalled disk must not look like a lost
@@ -59,6 +60,7 @@ pub(crate) struct Heart {
     parts: Parts,
     link: Reconnect,
     fence: Fence,
+    pulse: Publisher,
     incarnation: Incarnation,
     epoch: Option<u64>,
     /// The last beat of this process.
@@ -83,10 +85,12 @@ enum Next {
 impl Heart {
     pub(crate) fn new(parts: Parts) -> Self {
         let link = parts.budget.reconnect();
+        let incarnation = Incarnation::generate();
         Self {
             link,
             fence: fence(&parts.budget),
-            incarnation: Incarnation::generate(),
+            pulse: Publisher::new(incarnation),
+            incarnation,
             epoch: None,
             beat: 0,
             known: false,
@@ -95,6 +99,11 @@ impl Heart {
             broken: mpsc::channel(1),
             parts,
         }
+    }
+
+    /// Where the heart says who the process is.
+    pub(crate) fn pulse(&self) -> watch::Receiver<Pulse> {
+        self.pulse.subscribe()
     }
 
     /// Beats until the worker has left, or cannot go on.
@@ -138,9 +147,9 @@ impl Heart {
     }
 
     async fn connect(&mut self) -> Result<Link, ConnectError> {
-        let Self { parts: Parts { coordinator, tls, voice, .. }, link, fence, .. } = self;
+        let Self { parts: Parts { coordinator, tls, voice, .. }, link, fence, pulse, .. } = self;
         let connecting = rollout_transport::connect(coordinator, tls, link.connect_timeout);
-        watching(fence, voice, connecting).await
+        watching(fence, (voice, pulse), connecting).await
     }
 
     /// Waits, watching the fence and the intent.
@@ -148,7 +157,7 @@ impl Heart {
         let until_then = self.boot() + pause;
         loop {
             let now = self.boot();
-            look(&mut self.fence, &self.parts.voice);
+            look(&mut self.fence, (&self.parts.voice, &self.pulse));
             if now >= until_then {
                 return;
             }
@@ -172,7 +181,8 @@ impl Heart {
             None => REGISTRATION_TIMEOUT.min(self.parts.start_timeout),
         };
         let hearing = timeout(patience, link.down.next());
-        let answer = match watching(&mut self.fence, &self.parts.voice, hearing).await {
+        let watchers = (&self.parts.voice, &self.pulse);
+        let answer = match watching(&mut self.fence, watchers, hearing).await {
             Ok(Ok(Some(answer))) => answer,
             Ok(Err(error)) => return self.cut(&error),
             Ok(Ok(None)) | Err(_) => return Ok(Next::Again),
@@ -210,11 +220,13 @@ impl Heart {
         // Resumed without an epoch: the coordinator's first answer was lost.
         if resumed && self.epoch == Some(epoch) {
             self.fence.resumed();
+            self.pulse.registered(self.incarnation, epoch);
             voice.say(WorkerResumed { epoch });
             return;
         }
         self.fence.registered(counts);
         self.epoch = Some(epoch);
+        self.pulse.registered(self.incarnation, epoch);
         let broken = self.broken.0.clone();
         self.parts.memory.registered(voice.worker, epoch, move |error| {
             // One report is enough, and the heart takes it at its next beat.
@@ -230,7 +242,7 @@ impl Heart {
         let mut next_beat = self.boot();
         loop {
             let now = self.boot();
-            look(&mut self.fence, &self.parts.voice);
+            look(&mut self.fence, (&self.parts.voice, &self.pulse));
             if self.fence.oldest_pending().is_some_and(|sent| now >= sent + self.link.ack_timeout) {
                 return Ok(Next::Again);
             }
@@ -314,6 +326,7 @@ impl Heart {
                     return Ok(Next::Done);
                 }
                 self.epoch = None;
+                self.pulse.over();
                 self.incarnation = Incarnation::generate();
                 Ok(Next::Again)
             }
@@ -349,7 +362,11 @@ fn until(then: Option<Mono>, now: Mono) -> Duration {
 }
 
 /// Waits for `outcome`; the fence falls on time meanwhile.
-async fn watching<F: Future>(fence: &mut Fence, voice: &Voice, outcome: F) -> F::Output {
+async fn watching<F: Future>(
+    fence: &mut Fence,
+    (voice, pulse): (&Voice, &Publisher),
+    outcome: F,
+) -> F::Output {
     tokio::pin!(outcome);
     loop {
         let falls = until(fence.falls(), voice.clock.boot()).min(LONGEST_NAP);
@@ -357,13 +374,17 @@ async fn watching<F: Future>(fence: &mut Fence, voice: &Voice, outcome: F) -> F:
             outcome = &mut outcome => return outcome,
             () = sleep(falls) => {}
         }
-        look(fence, voice);
+        look(fence, (voice, pulse));
     }
 }
 
-fn look(fence: &mut Fence, voice: &Voice) {
+fn look(fence: &mut Fence, (voice, pulse): (&Voice, &Publisher)) {
     let now = voice.clock.boot();
-    match fence.look(now) {
+    let change = fence.look(now);
+    if let Some(change) = change {
+        pulse.fence(matches!(change, Change::Fenced(_)));
+    }
+    match change {
         Some(Change::Fenced(silent)) => voice.say(WorkerFenced {
             reason: Cow::Borrowed("unacknowledged"),
             unacknowledged_ms: as_ms(silent),
@@ -374,7 +395,7 @@ fn look(fence: &mut Fence, voice: &Voice) {
 }
 
 /// Between half of `pause` and all of it, so that a fleet does not come back in step.
-fn jittered(pause: Duration) -> Duration {
+pub(crate) fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::random_range(0.5..=1.0))
 }
 
@@ -441,7 +462,8 @@ mod tests {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        let waits = watching(&mut fence, &voice, pending::<()>());
+        let pulse = Publisher::new(Incarnation::generate());
+        let waits = watching(&mut fence, (&voice, &pulse), pending::<()>());
         let outcome = timeout(Duration::from_secs(20), async {
             tokio::select! {
                 () = waits => {}
@@ -451,5 +473,6 @@ mod tests {
         outcome.await.expect("the fence falls long before its timer would");
         let said = events.0.lock().unwrap();
         assert!(matches!(&said[..], [Body::WorkerFenced(body)] if body.reason == "unacknowledged"));
+        assert!(pulse.subscribe().borrow().fenced);
     }
 }

@@ -10,16 +10,19 @@ mod fence;
 mod heart;
 mod memory;
 mod plugins;
+mod pulse;
+mod work;
 
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use rollout_core::event::{Body, Emit};
 use rollout_core::{Clock, WorkerConfig, WorkerId};
-use rollout_plugin_host::{Manifest, PluginError};
+use rollout_plugin_host::{Manifest, Plugin, PluginError};
 use rollout_storage::{StorageError, Store};
 use rollout_transport::{ConnectError, RejectReason, Tls};
 use tokio::sync::{oneshot, watch};
@@ -77,6 +80,17 @@ pub enum WorkerError {
     /// A newer process has this worker's id.
     #[error("a newer process has this worker's id; this one ends")]
     Superseded,
+    /// A library's call does not return.
+    #[error(
+        "`{method}` of plugin `{plugin}` does not return and cannot be stopped: this process ends; \
+         run the plugin as a sidecar"
+    )]
+    Wedged {
+        /// The plugin.
+        plugin: String,
+        /// The method.
+        method: String,
+    },
     /// A thread or runtime cannot be started.
     #[error("cannot start the heartbeat thread")]
     Thread(#[source] io::Error),
@@ -143,8 +157,9 @@ pub async fn run(setup: Setup, stop: impl Future<Output = ()>) -> Result<(), Wor
     if let Some(found) = memory.claim(worker).map_err(WorkerError::Memory)? {
         return Err(WorkerError::OtherWorker { found, wanted: worker });
     }
-    let host = plugins::host(&voice, config.sidecar_dir.clone());
-    tokio::pin!(stop);
+    let (wedged_tx, wedged) = watch::channel(None);
+    let host = plugins::host(&voice, config.sidecar_dir.clone(), wedged_tx);
+    let mut stop = pin!(stop);
     let plugins = tokio::select! {
         plugins = plugins::start(plugins, &host, &voice) => plugins?,
         () = &mut stop => return Ok(()),
@@ -159,42 +174,88 @@ pub async fn run(setup: Setup, stop: impl Future<Output = ()>) -> Result<(), Wor
     }
     let (wish, intent) = watch::channel(Intent::Serve);
     let drain_timeout = config.drain_timeout;
+    let reconnect = config.timing.reconnect();
     let heart = Heart::new(Parts {
-        coordinator: config.coordinator,
+        coordinator: config.coordinator.clone(),
         run_id: config.run_id,
         budget: config.timing,
         start_timeout: config.start_timeout,
         plugins: plugins.iter().map(|p| format!("{} {}", p.name(), p.version())).collect(),
-        tls,
+        tls: tls.clone(),
         memory,
-        voice,
+        voice: voice.clone(),
         intent,
     });
-    let mut ended = match spawn(heart) {
+    let (leave, left) = watch::channel(None);
+    let work = work::run(work::Parts {
+        coordinator: config.coordinator,
+        reconnect,
+        tls,
+        plugins: plugins.clone(),
+        voice,
+        pulse: heart.pulse(),
+        leave: left,
+        wedged,
+    });
+    let ended = match spawn(heart) {
         Ok(ended) => ended,
         Err(error) => {
             plugins::shutdown(plugins).await;
             return Err(error);
         }
     };
-    tokio::select! {
+    serve(ended, work, plugins, stop, (wish, leave, drain_timeout)).await
+}
+
+/// Beats and works until `stop` ends, and then leaves in good order.
+async fn serve(
+    mut ended: oneshot::Receiver<Result<(), WorkerError>>,
+    work: impl Future<Output = Result<(), WorkerError>>,
+    plugins: Vec<Arc<Plugin>>,
+    stop: impl Future<Output = ()>,
+    (wish, leave, drain_timeout): (
+        watch::Sender<Intent>,
+        watch::Sender<Option<Duration>>,
+        Duration,
+    ),
+) -> Result<(), WorkerError> {
+    let mut work = pin!(work);
+    let mut heart = None;
+    let early = tokio::select! {
         outcome = &mut ended => {
-            plugins::shutdown(plugins).await;
-            return outcome.unwrap_or(Err(WorkerError::HeartLost));
+            heart = Some(outcome);
+            None
         }
-        () = &mut stop => {}
-    }
-    // The heart goes on beating while the plugins end.
+        outcome = &mut work => Some(outcome),
+        () = stop => None,
+    };
+    // The heart goes on beating while what runs is finished, and the plugins end.
     wish.send_replace(Intent::Drain);
+    leave.send_replace(Some(drain_timeout));
+    let worked = match (early, &heart) {
+        (Some(outcome), _) => outcome,
+        (None, Some(_)) => Ok(()),
+        (None, None) => tokio::select! {
+            outcome = &mut work => outcome,
+            outcome = &mut ended => {
+                heart = Some(outcome);
+                Ok(())
+            }
+        },
+    };
     plugins::shutdown(plugins).await;
+    if let Some(outcome) = heart {
+        return outcome.unwrap_or(Err(WorkerError::HeartLost));
+    }
     wish.send_replace(Intent::Leave);
-    match timeout(drain_timeout, ended).await {
+    let left = match timeout(drain_timeout, ended).await {
         Ok(outcome) => outcome.unwrap_or(Err(WorkerError::HeartLost)),
         Err(_) => {
             tracing::warn!("not deregistered within `drain_timeout`: left all the same");
             Ok(())
         }
-    }
+    };
+    worked.and(left)
 }
 
 /// Runs the heart on a thread of its own. The thread ends with the heart, or with the process.

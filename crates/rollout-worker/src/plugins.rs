@@ -10,14 +10,26 @@ use rollout_core::event::{PluginLoaded, PluginProbed};
 use rollout_core::{Level, PluginId};
 use rollout_plugin_host::{HostConfig, HostEvent, Manifest, Plugin, PluginError, Stream};
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::work::Wedged;
 use crate::{Voice, WorkerError};
 
 /// The host's configuration: what plugins say and do goes to the event stream.
-pub(crate) fn host(voice: &Voice, sidecar_dir: PathBuf) -> HostConfig {
+pub(crate) fn host(
+    voice: &Voice,
+    sidecar_dir: PathBuf,
+    wedged: watch::Sender<Wedged>,
+) -> HostConfig {
     let voice = voice.clone();
-    HostConfig { sidecar_dir, on_event: Arc::new(move |event| say(&voice, event)) }
+    let on_event = move |event| {
+        if let HostEvent::Wedged { plugin, method } = &event {
+            wedged.send_replace(Some((plugin.to_string(), method.clone())));
+        }
+        say(&voice, event);
+    };
+    HostConfig { sidecar_dir, on_event: Arc::new(on_event) }
 }
 
 fn say(voice: &Voice, event: HostEvent) {
@@ -66,7 +78,7 @@ pub(crate) async fn start(
     manifests: Vec<Manifest>,
     host: &HostConfig,
     voice: &Voice,
-) -> Result<Vec<Plugin>, WorkerError> {
+) -> Result<Vec<Arc<Plugin>>, WorkerError> {
     let mut starting = JoinSet::new();
     for (place, manifest) in manifests.into_iter().enumerate() {
         let (host, voice) = (host.clone(), voice.clone());
@@ -81,7 +93,7 @@ pub(crate) async fn start(
         }
     }
     started.sort_by_key(|(place, _)| *place);
-    let plugins: Vec<Plugin> = started.into_iter().map(|(_, plugin)| plugin).collect();
+    let plugins: Vec<_> = started.into_iter().map(|(_, plugin)| Arc::new(plugin)).collect();
     match failure {
         None => Ok(plugins),
         Some(error) => {
@@ -113,7 +125,7 @@ async fn start_one(
 }
 
 /// Shuts every plugin down, all at once; one that fails to has been ended the hard way.
-pub(crate) async fn shutdown(plugins: Vec<Plugin>) {
+pub(crate) async fn shutdown(plugins: Vec<Arc<Plugin>>) {
     let mut ending = JoinSet::new();
     for plugin in plugins {
         ending.spawn(async move {
