@@ -52,12 +52,12 @@ class Peer:
         self.socket.sendall(self.frame(message))
 
     def bitten(self) -> int:
-        """Waits for a call of `bite`; its id. Answers `echo`, leaves at `shutdown`."""
+        """Waits for a call or a batch of `bite`; its id. Answers `echo`, leaves at `shutdown`."""
         while True:
             message, _ = self.read()
             if message["t"] == "shutdown":
                 sys.exit(0)
-            if message["t"] == "call":
+            if message["t"] in ("call", "batch"):
                 if message["method"] == "bite":
                     return message["id"]
                 self.reply(message["id"], message["params"])
