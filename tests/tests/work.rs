@@ -1,5 +1,5 @@
 //! Work from end to end: a real coordinator, real workers and plugins, and a client on the wire.
-#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic fails the test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests: a panic fails the test")]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -183,7 +183,7 @@ pub async fn run(setup: Setup, stop: impl Future<Output = ()>) -> Result<(), Wor
         plugins: plugins.iter().map(|p| format!("{} {}", p.name(), p.version())).collect(),
         tls: tls.clone(),
         memory,
-        voice: voice.clone(),
+        voice,
         intent,
     });
     let (leave, left) = watch::channel(None);
@@ -192,7 +192,7 @@ pub async fn run(setup: Setup, stop: impl Future<Output = ()>) -> Result<(), Wor
         reconnect,
         tls,
         plugins: plugins.clone(),
-        voice,
+        worker,
         pulse: heart.pulse(),
         leave: left,
         wedged,

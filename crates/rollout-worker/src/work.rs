@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rollout_core::budget::Reconnect;
-use rollout_core::{Clock, Mono, SystemClock};
+use rollout_core::{Clock, Mono, SystemClock, WorkerId};
 use rollout_plugin_host::Plugin;
 use rollout_transport::Tls;
 use rollout_transport::work::WorkDown;
@@ -30,8 +30,8 @@ use self::desk::{Bench, Desk};
 use self::drive::News;
 use self::link::Link;
 use self::upload::Uploads;
+use crate::WorkerError;
 use crate::pulse::Pulse;
-use crate::{Voice, WorkerError};
 
 /// News of calls that wait to be taken in; then the calls wait.
 const NEWS: usize = 256;
@@ -51,7 +51,7 @@ pub(crate) struct Parts {
     pub(crate) reconnect: Reconnect,
     pub(crate) tls: Tls,
     pub(crate) plugins: Vec<Arc<Plugin>>,
-    pub(crate) voice: Voice,
+    pub(crate) worker: WorkerId,
     pub(crate) pulse: watch::Receiver<Pulse>,
     /// How long what runs may take, once nothing more is to be begun.
     pub(crate) leave: watch::Receiver<Option<Duration>>,
@@ -61,7 +61,6 @@ pub(crate) struct Parts {
 /// The running work.
 struct Work {
     plugins: Vec<Arc<Plugin>>,
-    voice: Voice,
     pulse: watch::Receiver<Pulse>,
     leave: watch::Receiver<Option<Duration>>,
     wedged: watch::Receiver<Wedged>,
@@ -106,17 +105,17 @@ pub(crate) async fn run(parts: Parts) -> Result<(), WorkerError> {
 
 impl Work {
     fn new(parts: Parts) -> Self {
-        let Parts { coordinator, reconnect, tls, plugins, voice, mut pulse, leave, wedged } = parts;
+        let Parts { coordinator, reconnect, tls, plugins, worker, mut pulse, leave, wedged } =
+            parts;
         let bench = |p: &Arc<Plugin>| Bench { name: p.name().to_owned(), places: p.places() };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let desk = Desk::new(plugins.iter().map(bench).collect(), cores);
         let names = plugins.iter().map(|plugin| plugin.name().to_owned()).collect();
-        let link = Link::new(coordinator, tls, reconnect, voice.worker, names);
+        let link = Link::new(coordinator, tls, reconnect, worker, names);
         let known = *pulse.borrow_and_update();
         let (report, news) = mpsc::channel(NEWS);
         Self {
             plugins,
-            voice,
             pulse,
             leave,
             wedged,
@@ -311,6 +310,5 @@ impl Work {
             }
             link::Event::Changed => {}
         }
-        let _ = &self.voice;
     }
 }
