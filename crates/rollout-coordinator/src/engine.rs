@@ -373,7 +373,7 @@ impl Engine {
             Effect::Forgotten => {
                 self.board.forgotten(worker, epoch);
                 let broken = Arc::clone(&self.broken);
-                return self.ledger.forget(worker, move |outcome| {
+                return self.ledger.forget(worker, epoch, move |outcome| {
                     if let Err(error) = outcome {
                         say_broken(&broken, error);
                     }

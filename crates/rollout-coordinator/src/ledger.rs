@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) const META: Table<(), Meta> = Table::new("coordinator");
 const WORKERS: Table<WorkerId, WorkerRecord> = Table::new("workers");
+/// The highest epoch of whoever was forgotten: none is ever used again.
+const FLOOR: Table<(), u64> = Table::new("epoch_floor");
 const BEATS: Table<WorkerId, BeatRecord> = Table::new("heartbeats");
 
 /// The coordinator's own row.
@@ -83,6 +85,11 @@ impl Ledger {
         self.store.scan(WORKERS)
     }
 
+    /// The highest epoch of whoever was forgotten.
+    pub(crate) fn floor(&self) -> Result<u64, StorageError> {
+        Ok(self.store.get(FLOOR, &())?.unwrap_or(0))
+    }
+
     /// Writes a registry row; `done` is told when it is on disk.
     pub(crate) fn record(
         &self,
@@ -98,9 +105,12 @@ impl Ledger {
     pub(crate) fn forget(
         &self,
         id: WorkerId,
+        epoch: u64,
         done: impl FnOnce(Result<(), Arc<StorageError>>) + Send + 'static,
     ) {
         let write = move |batch: &mut rollout_storage::Batch<'_>| {
+            let floor = batch.get(FLOOR, &())?.unwrap_or(0);
+            batch.put(FLOOR, &(), &floor.max(epoch))?;
             batch.remove(WORKERS, &id)?;
             batch.remove(BEATS, &id)
         };

@@ -149,6 +149,7 @@ impl Coordinator {
         let interval = config.events.worker_rejected_interval;
         let refusals = Arc::new(Refusals::new(interval, Arc::clone(&emit)));
         let known = ledger.workers().map_err(|error| CoordinatorError::Ledger(Arc::new(error)))?;
+        let floor = ledger.floor().map_err(|error| CoordinatorError::Ledger(Arc::new(error)))?;
         let outside = Outside { clock: Arc::clone(&clock), emit: Arc::clone(&emit) };
         let work = WorkThread::start(store, meta.term, &known, outside)?;
         let sessions = Sessions {
@@ -163,7 +164,8 @@ impl Coordinator {
         };
         let server = Server::start(port.0, tls, config.limits, Arc::new(sessions))?;
         let now = clock.now();
-        let liveness = restore(config, &known, now);
+        let mut liveness = restore(config, &known, now);
+        liveness.restore_floor(floor);
         let known_workers = liveness.live() as u64;
         let started = CoordinatorStarted {
             term: meta.term,

@@ -59,6 +59,9 @@ pub struct Liveness {
     workers: HashMap<WorkerId, Worker, Fold>,
     wakes: Wakes,
     live: usize,
+    /// The highest epoch of whoever was forgotten: what was recorded of it may be there still, so
+    /// that a worker that is not known begins above.
+    floor: u64,
     /// All the stalls of this coordinator so far, in nanoseconds.
     credit: u64,
 }
@@ -68,7 +71,7 @@ impl Liveness {
     #[must_use]
     pub fn new(budget: TimeBudget, capacity: usize) -> Self {
         let (workers, wakes) = (HashMap::default(), Wakes::default());
-        Self { budget, capacity, workers, wakes, live: 0, credit: 0 }
+        Self { budget, capacity, workers, wakes, live: 0, floor: 0, credit: 0 }
     }
 
     /// Takes over a worker from before the coordinator's restart. A live one has a full deadline
@@ -84,6 +87,11 @@ impl Liveness {
     ) {
         self.live += usize::from(state.is_live());
         self.put(now, id, epoch, incarnation, (state, Contact::Restored));
+    }
+
+    /// Takes over the highest epoch of whoever was forgotten before the coordinator's restart.
+    pub fn restore_floor(&mut self, floor: u64) {
+        self.floor = self.floor.max(floor);
     }
 
     /// A process asks to be a worker, or to stay one: then it names its epoch, unless it never
@@ -110,7 +118,7 @@ impl Liveness {
             return Registration::Full;
         }
         self.live += usize::from(!was_live);
-        let epoch = before.map_or(0, |w| w.epoch).max(known_epoch.unwrap_or(0)) + 1;
+        let epoch = before.map_or(self.floor, |w| w.epoch).max(known_epoch.unwrap_or(0)) + 1;
         self.put(now, id, epoch, incarnation, (State::Registered, Contact::Unanswered));
         Registration::New { epoch }
     }
@@ -275,6 +283,7 @@ impl Liveness {
                 return None;
             }
             self.workers.remove(&id);
+            self.floor = self.floor.max(worker.epoch);
             return Some(Effect::Forgotten);
         }
         if worker.contact == Contact::Unanswered {

@@ -81,6 +81,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 #[derive(Debug, Default)]
 struct Model {
+    floor: u64,
     workers: BTreeMap<u8, Modelled>,
     credit: Duration,
     /// The last process drawn.
@@ -109,7 +110,8 @@ impl Model {
             }
         }
         let forgotten = |effect: &(WorkerId, u64, Effect)| effect.2 == Effect::Forgotten;
-        for (id, ..) in effects.iter().filter(|effect| forgotten(effect)) {
+        for (id, epoch, _) in effects.iter().filter(|effect| forgotten(effect)) {
+            self.floor = self.floor.max(*epoch);
             self.workers.remove(&id.to_bytes()[0]);
         }
         effects
@@ -128,7 +130,7 @@ impl Model {
         if !before.is_some_and(|w| w.state.is_live()) && self.live() == CAPACITY {
             return Registration::Full;
         }
-        let epoch = before.map_or(0, |w| w.epoch).max(known.unwrap_or(0)) + 1;
+        let epoch = before.map_or(self.floor, |w| w.epoch).max(known.unwrap_or(0)) + 1;
         let (state, contact) = (State::Registered, Contact::Unanswered);
         let credit = self.credit;
         self.workers.insert(n, Modelled { process, epoch, state, contact, since: now, credit });
@@ -154,6 +156,7 @@ impl Model {
 
     fn restart(&mut self, now: Mono) -> Liveness {
         let mut fleet = Liveness::new(TimeBudget::default(), CAPACITY);
+        fleet.restore_floor(self.floor);
         self.credit = Duration::ZERO;
         for (n, w) in &mut self.workers {
             w.state = if w.state.is_live() { State::Ready } else { w.state };

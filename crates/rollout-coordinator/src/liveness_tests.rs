@@ -145,6 +145,11 @@ fn a_worker_that_left_is_never_failed_and_is_forgotten_after_a_day() {
     assert_eq!(expire(&mut fleet, (at + REMEMBERED).before(NANO)), []);
     assert_eq!(expire(&mut fleet, at + REMEMBERED), [(worker(1), 1, Effect::Forgotten)]);
     assert_eq!(fleet.next_wake(), None);
+    // Its epoch may be on record with what it worked on.
+    for n in [1, 2] {
+        let anew = fleet.register(at + REMEMBERED, worker(n), process(9), None);
+        assert_eq!(anew, Registration::New { epoch: 2 });
+    }
 }
 
 #[test]

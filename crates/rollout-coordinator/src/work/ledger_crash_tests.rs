@@ -249,3 +249,20 @@ fn credit_left_over_from_one_job_is_used_for_the_next_at_once_by_whoever_has_its
     let leased: Vec<u64> = (0..3).map(|w| ledger.leased(worker_id(w))).collect();
     assert!(leased[0] == 0 && leased[1] == 10 && leased[2] >= 7, "{leased:?}");
 }
+
+#[test]
+fn a_worker_that_was_forgotten_is_granted_work_whatever_the_log_remembers_of_it() {
+    let (mut ledger, mut out) = (Ledger::new(), Vec::new());
+    ledger.add_job(job_id(0), &spec(9, Redispatch::Suspected));
+    ledger.restore_grant(Mono(1), job_id(0), (worker_id(0), 7), 1, (0, 4));
+    ledger.restored(Mono(1), [], &mut out);
+    ledger.worker(Mono(2), worker_id(0), 1, Standing::Ready, &mut out);
+    ledger.stream_up(worker_id(0), 1, ["sample".to_owned()]).unwrap();
+    ledger.want(worker_id(0), 1, 9);
+    ledger.grant(Mono(2), &mut out);
+    assert_eq!(ledger.leased(worker_id(0)), 9);
+    // A worker of the older life says something of what it had.
+    let lease = Lease { item: 0, attempt: 1 };
+    let late = ledger.outcome(Mono(3), worker_id(0), 7, job_id(0), lease, What::Result);
+    assert_eq!(late, Err(Token::Epoch));
+}
