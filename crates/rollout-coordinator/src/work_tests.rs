@@ -442,11 +442,11 @@ async fn large_parameters_come_in_several_lines_and_too_large_ones_are_refused_b
         sender.try_send(params).unwrap();
         receiver
     };
-    let params = vec![of(9), of(handle::MAX_PARAMS + 1), of(9)];
+    let params = vec![of(9), of(rollout_transport::work::MAX_PARAMS + 1), of(9)];
     let answer = work.submit(JobId::generate(), with(&params), give(params)).await.unwrap();
     let Submitted::Invalid { detail } = answer else { panic!("{answer:?}") };
     assert!(detail.contains("line 2 have 1048577 bytes"), "{detail}");
-    let sizes = [9, 100_000, 100_000, 100_000, handle::MAX_PARAMS, 9, 9, 200_000];
+    let sizes = [9, 100_000, 100_000, 100_000, rollout_transport::work::MAX_PARAMS, 9, 9, 200_000];
     let params: Vec<_> = sizes.map(of).into();
     let spec = with(&params);
     let answer = work.submit(JobId::generate(), spec, give(params)).await.unwrap();

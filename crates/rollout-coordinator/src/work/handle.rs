@@ -4,7 +4,9 @@ use std::sync::{Arc, Weak};
 
 use rollout_core::{Incarnation, JobId, JobSpec, WorkerId};
 use rollout_storage::{Priority, StorageError, Store};
-use rollout_transport::work::{JobStatus, Standing, Submitted, WorkDown, WorkUp, WorkerStatus};
+use rollout_transport::work::{
+    JobStatus, MAX_PARAMS, Standing, Submitted, WorkDown, WorkUp, WorkerStatus,
+};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,9 +20,6 @@ pub(crate) const QUEUE: usize = 1_024;
 /// Messages that may wait for a worker that reads slowly; then its stream is ended, and the next one
 /// is told everything again.
 pub(crate) const DOWN_QUEUE: usize = 4_096;
-
-/// The most bytes of one item's parameters: what a line of work may be holds them with ease.
-pub(crate) const MAX_PARAMS: usize = 1 << 20;
 
 /// Why a call fails.
 #[derive(Debug, thiserror::Error)]

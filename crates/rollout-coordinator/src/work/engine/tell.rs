@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rollout_core::{JobId, WorkerId};
 use rollout_storage::StorageError;
-use rollout_transport::work::WorkDown;
+use rollout_transport::work::{LINE_TARGET, WorkDown};
 use serde_json::value::RawValue;
 
 use super::{Engine, Outcome};
@@ -19,8 +19,6 @@ use crate::work::tx::After;
 pub(super) type Params = Vec<Box<RawValue>>;
 /// Bytes of chunks that are kept for the next grants.
 const KEPT: usize = 32 << 20;
-/// About the most bytes of parameters in one grant.
-const LINE_TARGET: usize = 256 << 10;
 
 /// Chunks of parameters that were read not long ago.
 #[derive(Default)]
