@@ -181,10 +181,10 @@ fn what_was_taken_from_a_worker_goes_first_whichever_job_it_is_of() {
     let mut out = Vec::new();
     fleet.ledger.grant(fleet.now, &mut out);
     // Many other jobs, which are all due before the one that has had so much of the workers' time.
-    fleet.ledger.jobs.get_mut(&job_id(0)).unwrap().used = Duration::from_secs(3_600);
     for job in 1..200 {
         fleet.ledger.add_job(job_id(job), &spec(1_000, Redispatch::Suspected));
     }
+    fleet.ledger.jobs.get_mut(&job_id(0)).unwrap().used = Duration::from_secs(3_600);
     fleet.stand(0, Standing::Suspected);
     let (id, mut out) = (worker_id(1), Vec::new());
     fleet.ledger.worker(fleet.now, id, 1, Standing::Ready, &mut out);
