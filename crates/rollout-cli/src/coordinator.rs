@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rollout_coordinator::{Coordinator, Port};
+use rollout_coordinator::{Coordinator, Port, Tail};
 use rollout_core::config::Limits;
 use rollout_core::{Clock, CoordinatorConfig};
 use rollout_storage::Store;
@@ -21,9 +21,11 @@ pub(crate) fn run(args: &CoordinatorRun) -> Result<(), CliError> {
     // The port comes first: a second coordinator on it touches nothing else.
     let port = Port::bind(config.listen)?;
     process::run(|clock, voice| {
+        let tail = Tail::default();
+        voice.keep(tail.clone());
         fit_open_files(&mut config.limits);
         let config = config;
-        async move { serve(&args.config, &config, port, clock, voice).await }
+        async move { serve(&args.config, &config, port, clock, voice, tail).await }
     })
 }
 
@@ -60,12 +62,14 @@ async fn serve(
     port: Port,
     clock: Arc<dyn Clock>,
     voice: Voice,
+    tail: Tail,
 ) -> Result<(), CliError> {
     let mut signals = Signals::listen().map_err(CliError::Runtime)?;
     let source = config.tls().map_err(process::invalid(path))?;
     let store = Store::open(&config.storage)?;
     let tls = cert::own(&source, &Identity::Coordinator, &hosts(config))?;
-    let mut coordinator = Coordinator::start(config, port, store, tls, clock, Arc::new(voice))?;
+    let emit = Arc::new(voice);
+    let mut coordinator = Coordinator::start(config, port, store, tls, clock, emit, tail)?;
     let signal = tokio::select! {
         error = coordinator.failed() => return Err(error.into()),
         signal = signals.next() => signal,

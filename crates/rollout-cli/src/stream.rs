@@ -14,6 +14,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use rollout_coordinator::Tail;
 use rollout_core::event::{Body, Emit, Event, Level, LinesDropped};
 use rollout_core::{Clock, Mono, RunId, WorkerId};
 use serde_json::{Map, Value};
@@ -36,6 +37,7 @@ struct Line {
 enum Item {
     Line(Line),
     Lead(RunId),
+    Keep(Tail),
     /// The last one.
     Close,
 }
@@ -75,7 +77,8 @@ fn start<W: Write + Send + 'static>(out: W, clock: Arc<dyn Clock>) -> io::Result
     let owned = Arc::clone(&counters);
     let voice = Voice { items, counters, clock: Arc::clone(&clock) };
     thread::Builder::new().name("events".into()).spawn(move || {
-        let writer = Writer { out: Some(out), clock, counters: owned, run: None, seq: 0 };
+        let writer =
+            Writer { out: Some(out), clock, counters: owned, run: None, seq: 0, tail: None };
         writer.run(&inbox);
         // Nobody waits any more if the process is past its last words.
         let _ = done.send(());
@@ -93,6 +96,11 @@ impl Stream {
 }
 
 impl Voice {
+    /// From now on, the newest lines are also kept there, as they are written.
+    pub(crate) fn keep(&self, tail: Tail) {
+        let _ = self.items.send(Item::Keep(tail));
+    }
+
     fn offer(&self, line: Line) {
         let heartbeat = matches!(line.body, Body::WorkerHeartbeat(_));
         let limit = if heartbeat || matches!(line.body, Body::Log(..)) { CROWDED } else { FULL };
@@ -140,6 +148,7 @@ struct Writer<W> {
     counters: Arc<Counters>,
     run: Option<RunId>,
     seq: u64,
+    tail: Option<Tail>,
 }
 
 impl<W: Write> Writer<W> {
@@ -163,6 +172,7 @@ impl<W: Write> Writer<W> {
     fn take(&mut self, item: Item, chunk: &mut Vec<u8>) -> bool {
         match item {
             Item::Lead(run) => self.run = Some(run),
+            Item::Keep(tail) => self.tail = Some(tail),
             Item::Line(line) => {
                 self.counters.queued.fetch_sub(1, Ordering::Relaxed);
                 self.format(line, chunk);
@@ -191,9 +201,16 @@ impl<W: Write> Writer<W> {
             return;
         }
         chunk.push(b'\n');
+        if let Some(tail) = &self.tail {
+            tail.push(&event.body, &chunk[start..]);
+        }
     }
 
     fn write(&mut self, chunk: &mut Vec<u8>) {
+        // Before it is written: readers from afar need not wait for one that is here.
+        if let Some(tail) = &self.tail {
+            tail.publish();
+        }
         if let Some(out) = &mut self.out
             && let Err(error) = out.write_all(chunk).and_then(|()| out.flush())
         {

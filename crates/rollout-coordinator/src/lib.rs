@@ -16,6 +16,7 @@ mod registrar;
 mod sessions;
 mod skew;
 mod streams;
+mod tail;
 pub mod watchdog;
 pub mod work;
 
@@ -44,6 +45,7 @@ use crate::refusals::Refusals;
 use crate::registrar::Registrar;
 use crate::sessions::Sessions;
 use crate::skew::Skews;
+pub use crate::tail::Tail;
 use crate::watchdog::Watchdog;
 pub use crate::work::{Hello, Work, WorkError, WorkSink};
 use crate::work::{Outside, WorkThread};
@@ -119,10 +121,12 @@ pub struct Coordinator {
     clock: Arc<dyn Clock>,
     emit: Arc<dyn Emit>,
     refusals: Arc<Refusals>,
+    tail: Tail,
 }
 
 impl Coordinator {
-    /// Opens a new term on `store`, and serves `port`.
+    /// Opens a new term on `store`, and serves `port`. Clients that read events are sent what is
+    /// put into `tail`, which is to be what `emit` makes lines of.
     ///
     /// To be called within a tokio runtime, which then serves the connections; deadlines are
     /// watched on a thread of their own.
@@ -136,6 +140,7 @@ impl Coordinator {
         tls: Tls,
         clock: Arc<dyn Clock>,
         emit: Arc<dyn Emit>,
+        tail: Tail,
     ) -> Result<Self, CoordinatorError> {
         let store = Arc::new(store);
         let ledger = Ledger::new(Arc::clone(&store));
@@ -161,6 +166,7 @@ impl Coordinator {
             refusals: Arc::clone(&refusals),
             next: AtomicU64::new(1),
             doors: Doors::new(work.handle().clone(), meta.run_id, meta.term),
+            tail: tail.clone(),
         };
         let server = Server::start(port.0, tls, config.limits, Arc::new(sessions))?;
         let now = clock.now();
@@ -196,7 +202,7 @@ impl Coordinator {
         let mut pulse = JoinSet::new();
         pulse.spawn(send_pulses(engine.clone(), Arc::clone(&clock)));
         let run_id = meta.run_id;
-        Ok(Self { server, pulse, engine, ended, thread, work, run_id, clock, emit, refusals })
+        Ok(Self { server, pulse, engine, ended, thread, work, run_id, clock, emit, refusals, tail })
     }
 
     /// The address it listens on.
@@ -242,6 +248,7 @@ impl Coordinator {
         let _ = self.engine.send(Message::Stop).await;
         self.pulse.shutdown().await;
         drop(self.engine);
+        self.tail.end();
         self.server.close(GRACE).await;
         self.refusals.end(self.clock.now());
         let outcome = self.ended.await;

@@ -11,8 +11,8 @@ use rollout_core::pace::Used;
 use rollout_core::{Clock, JobId, JobSpec, Pace, RunId, TimeBudget, WorkerId};
 use rollout_transport::work::{Followed, Standing, Status, Submitted};
 use rollout_transport::{
-    Control, Denied, Down, Handler, Identity, LineSink, Params, PieceSink, PieceStream, Refusal,
-    RejectReason, Session, Up, WireError, WorkSession, wire::Timing,
+    Control, Denied, Down, EventsQuery, Handler, Identity, LineSink, Params, PieceSink,
+    PieceStream, Refusal, RejectReason, Session, Up, WireError, WorkSession, wire::Timing,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -22,6 +22,7 @@ use crate::doors::Doors;
 use crate::mailbox::{Admission, Candidate, Message, Rejection, SessionId};
 use crate::refusals::{Refusals, Refused};
 use crate::streams;
+use crate::tail::Tail;
 
 /// Lines of a session in the long run: twice what the shortest interval makes of beats.
 const LINES: Duration = Duration::from_millis(5);
@@ -38,6 +39,7 @@ pub(crate) struct Sessions {
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) next: AtomicU64,
     pub(crate) doors: Doors,
+    pub(crate) tail: Tail,
 }
 
 impl Handler for Sessions {
@@ -93,6 +95,14 @@ impl Handler for Sessions {
 
     async fn status(&self) -> Result<Status, Denied> {
         self.doors.status().await
+    }
+
+    async fn events(
+        &self,
+        query: EventsQuery,
+        lines: PieceSink,
+    ) -> Result<impl Future<Output = ()> + Send + 'static, Denied> {
+        self.tail.read(query, lines)
     }
 
     async fn has_blob(&self, sha256: String) -> Result<u64, Denied> {

@@ -12,6 +12,10 @@ use serde_json::{Map, Value};
 
 use crate::{Mono, RunId, WorkerId};
 
+mod topics;
+
+pub use topics::{TOPICS, Topics, UnknownTopic};
+
 /// How much an event matters to a reader.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
@@ -103,9 +107,19 @@ macro_rules! topics {
             fn from(body: $name) -> Self { Self::$name(body) }
         })*
 
+        #[derive(Clone, Copy)]
+        enum Place { $($name,)* Log }
+
         impl Body {
             /// Every topic a process may write, save `log`.
             pub const TOPICS: &[&str] = &[$($topic),*];
+
+            /// The topic's place in [`TOPICS`](Self::TOPICS); that of `log` is behind the last.
+            #[must_use]
+            pub const fn place(&self) -> usize {
+                (match self { $(Self::$name(_) => Place::$name,)* Self::Log(..) => Place::Log })
+                    as usize
+            }
 
             /// The topic's name on the wire.
             #[must_use]

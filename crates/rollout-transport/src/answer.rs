@@ -123,7 +123,7 @@ pub(crate) fn empty(status: StatusCode) -> Response<Answer> {
 pub(crate) fn missed(miss: Miss) -> Response<Answer> {
     match miss {
         Miss::Path => text(StatusCode::NOT_FOUND, "no such path"),
-        Miss::Malformed(why) => text(StatusCode::BAD_REQUEST, why),
+        Miss::Malformed(why) => text(StatusCode::BAD_REQUEST, &why),
         Miss::Method(methods) => respond(
             StatusCode::METHOD_NOT_ALLOWED,
             (ALLOW, methods),

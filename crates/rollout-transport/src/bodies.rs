@@ -28,6 +28,11 @@ impl PieceSink {
         self.0.send(Ok(piece)).await.map_err(|_| Gone)
     }
 
+    /// Returns once the peer has gone, without a piece having to be sent.
+    pub async fn closed(&self) {
+        self.0.closed().await;
+    }
+
     /// Cuts the body: the peer does not take what it has for the whole.
     pub async fn fail(self, error: io::Error) {
         // One who has gone need not be told.

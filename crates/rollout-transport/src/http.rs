@@ -8,6 +8,8 @@ pub(crate) const HEALTH: &str = "/v1/health";
 pub(crate) const WORK: &str = "/v1/work";
 /// Where one asks how everything stands, by GET.
 pub(crate) const STATUS: &str = "/v1/status";
+/// Where one reads the coordinator's events, by GET.
+pub(crate) const EVENTS: &str = "/v1/events";
 /// What the paths of jobs begin with.
 pub(crate) const JOBS: &str = "/v1/jobs/";
 /// What the paths of blobs begin with.

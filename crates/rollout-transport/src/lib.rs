@@ -46,7 +46,7 @@ pub use identity::Identity;
 pub use lines::{Gone, LineSink, LineStream, TrySendError};
 pub use remote::{BlobStream, CallError, Remote, WorkLink};
 pub use requests::{Denied, Params, WorkSession};
-pub use routes::Control;
+pub use routes::{Control, EventsQuery};
 pub use server::{
     DownSink, Handler, Refusal, RefusalKind, Server, Session, TransportError, UpStream,
 };

@@ -4,6 +4,8 @@
 //! [`Link`](crate::Link)'s. The coordinator closes one on which nothing has been open for its
 //! `limits.header_timeout`: the next call is [`CallError::Lost`], and a new connection is due.
 
+mod events;
+
 use std::fmt::Write as _;
 use std::pin::Pin;
 use std::sync::Arc;

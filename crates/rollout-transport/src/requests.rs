@@ -15,7 +15,7 @@ use crate::bodies::{self, PieceError, PieceStream};
 use crate::connection::{Connection, Open};
 use crate::identity::Identity;
 use crate::lines::{self, LARGE_QUEUE, LineSink, LineStream};
-use crate::routes::Route;
+use crate::routes::{EventsQuery, Route};
 use crate::server::Handler;
 use crate::wire::WireError;
 use crate::work::{Followed, MAX_BLOB, MAX_LINE, MAX_PARAMS, Submitted, WorkDown, WorkUp};
@@ -136,6 +136,7 @@ impl<H: Handler> Connection<H> {
             }
             Route::Status => handler.status().await.map(|status| answer::json(&status)),
             Route::Follow(job, after) => self.follow(job, after, open).await,
+            Route::Events(query) => self.events(query, open).await,
             Route::HasBlob(name) => {
                 let bytes = handler.has_blob(name).await?;
                 Ok(with_length(answer::empty(StatusCode::OK), bytes))
@@ -175,6 +176,16 @@ impl<H: Handler> Connection<H> {
             drop(open);
         });
         Ok(answer::lines(Answer::Followed(lines)))
+    }
+
+    async fn events(&self, query: EventsQuery, open: Open<H>) -> Result<Response<Answer>, Denied> {
+        let (sink, pieces) = bodies::pieces();
+        let feeding = self.shared.handler.events(query, sink).await?;
+        self.shared.tasks.spawn(async move {
+            feeding.await;
+            drop(open);
+        });
+        Ok(answer::lines(Answer::Pieces(pieces)))
     }
 
     async fn get_blob(&self, name: String, open: Open<H>) -> Result<Response<Answer>, Denied> {

@@ -1,9 +1,12 @@
 //! Which request is which: paths, methods, and who may ask.
 
+use std::borrow::Cow;
+
 use hyper::{Method, Uri};
 use rollout_core::JobId;
+use rollout_core::event::Topics;
 
-use crate::http::{BLOBS, HEALTH, JOBS, SESSION, STATUS, WORK};
+use crate::http::{BLOBS, EVENTS, HEALTH, JOBS, SESSION, STATUS, WORK};
 use crate::identity::Identity;
 
 /// What a client may do with a job that is there.
@@ -27,20 +30,36 @@ pub(crate) enum Route {
     Follow(JobId, u64),
     Control(JobId, Control),
     Status,
+    Events(EventsQuery),
     HasBlob(String),
     PutBlob(String),
     GetBlob(String),
 }
 
-/// A request that is not.
+/// Which events a client asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventsQuery {
+    /// Of which topics.
+    pub topics: Topics,
+    /// Whether those that are still to come too.
+    pub follow: bool,
+}
+
+/// A request that is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Miss {
     /// There is no such path.
     Path,
     /// The path takes other methods.
     Method(&'static str),
     /// Part of the path or query is malformed.
-    Malformed(&'static str),
+    Malformed(Cow<'static, str>),
+}
+
+impl Miss {
+    const fn malformed(why: &'static str) -> Self {
+        Self::Malformed(Cow::Borrowed(why))
+    }
 }
 
 impl Route {
@@ -54,6 +73,8 @@ impl Route {
             HEALTH => only(Method::GET, "GET", Self::Health),
             WORK => only(Method::POST, "POST", Self::Work),
             STATUS => only(Method::GET, "GET", Self::Status),
+            EVENTS if *method == Method::GET => Self::of_events(uri.query()),
+            EVENTS => Err(Miss::Method("GET")),
             _ => {
                 if let Some(rest) = path.strip_prefix(JOBS) {
                     Self::of_job(method, rest, uri.query())
@@ -68,7 +89,7 @@ impl Route {
 
     fn of_job(method: &Method, rest: &str, query: Option<&str>) -> Result<Self, Miss> {
         let (id, verb) = rest.split_once('/').map_or((rest, None), |(id, verb)| (id, Some(verb)));
-        let id = id.parse().map_err(|_| Miss::Malformed("the job's id is not a ULID"));
+        let id = id.parse().map_err(|_| Miss::malformed("the job's id is not a ULID"));
         match (verb, method) {
             (None, &Method::PUT) => Ok(Self::Submit(id?)),
             (None, &Method::DELETE) => Ok(Self::Control(id?, Control::Cancel)),
@@ -82,10 +103,28 @@ impl Route {
         }
     }
 
+    fn of_events(query: Option<&str>) -> Result<Self, Miss> {
+        let (mut follow, mut topics) = (false, Vec::new());
+        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=') {
+                Some(("follow", "true")) => follow = true,
+                Some(("follow", "false")) => follow = false,
+                Some(("topic", name)) => topics.push(name),
+                _ => {
+                    let why = "the query is not of `follow=true`, `follow=false`, `topic=<name>`";
+                    return Err(Miss::malformed(why));
+                }
+            }
+        }
+        let topics =
+            Topics::of(topics).map_err(|error| Miss::Malformed(error.to_string().into()))?;
+        Ok(Self::Events(EventsQuery { topics, follow }))
+    }
+
     fn of_blob(method: &Method, name: &str) -> Result<Self, Miss> {
         let hex = |b| matches!(b, b'0'..=b'9' | b'a'..=b'f');
         if name.len() != 64 || !name.bytes().all(hex) {
-            return Err(Miss::Malformed("a blob's name is its SHA-256: 64 digits, lower-case hex"));
+            return Err(Miss::malformed("a blob's name is its SHA-256: 64 digits, lower-case hex"));
         }
         match *method {
             Method::HEAD => Ok(Self::HasBlob(name.to_owned())),
@@ -116,6 +155,7 @@ impl Route {
                 (client, "only a client has jobs")
             }
             Self::Status => (client, "only a client asks for the status"),
+            Self::Events(_) => (client, "only a client reads events"),
         };
         if permitted { Ok(()) } else { Err(only) }
     }
@@ -130,7 +170,7 @@ impl Route {
 fn after(query: Option<&str>) -> Result<u64, Miss> {
     let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(0) };
     let number = query.strip_prefix("after=").and_then(|after| after.parse().ok());
-    number.ok_or(Miss::Malformed("the query is not `after=<number>`"))
+    number.ok_or(Miss::malformed("the query is not `after=<number>`"))
 }
 
 #[cfg(test)]
@@ -146,6 +186,10 @@ mod tests {
     #[test]
     fn a_path_is_what_the_book_says_and_nothing_else_is_one() {
         let (job, blob) = (JOB.parse().unwrap(), "0f".repeat(32));
+        let events = |topics: &[&'static str], follow| {
+            let topics = Topics::of(topics.iter().copied()).unwrap();
+            Ok(Route::Events(EventsQuery { topics, follow }))
+        };
         let jobs = |rest: &str| format!("/v1/jobs/{JOB}{rest}");
         for (method, path, wanted) in [
             (Method::POST, "/v1/session".into(), Ok(Route::Session)),
@@ -157,6 +201,14 @@ mod tests {
             (Method::GET, jobs("/follow"), Ok(Route::Follow(job, 0))),
             (Method::GET, jobs("/follow?after=7"), Ok(Route::Follow(job, 7))),
             (Method::HEAD, format!("/v1/blobs/{blob}"), Ok(Route::HasBlob(blob.clone()))),
+            (Method::GET, "/v1/events".into(), events(&[], false)),
+            (Method::GET, "/v1/events?follow=false".into(), events(&[], false)),
+            (
+                Method::GET,
+                "/v1/events?topic=log&follow=true&topic=worker_failed".into(),
+                events(&["worker_failed", "log"], true),
+            ),
+            (Method::POST, "/v1/events".into(), Err(Miss::Method("GET"))),
             (Method::GET, jobs(""), Err(Miss::Method("PUT, DELETE"))),
             (Method::PUT, jobs("/pause"), Err(Miss::Method("POST"))),
             (Method::POST, "/v1/status".into(), Err(Miss::Method("GET"))),
@@ -173,6 +225,11 @@ mod tests {
             (Method::GET, jobs("/follow?since=1")),
             (Method::GET, format!("/v1/blobs/{}", blob.to_uppercase())),
             (Method::PUT, "/v1/blobs/../coord.db".into()),
+            (Method::GET, "/v1/events?topic=worker".into()),
+            (Method::GET, "/v1/events?topic=log%20".into()),
+            (Method::GET, "/v1/events?topic".into()),
+            (Method::GET, "/v1/events?follow=1".into()),
+            (Method::GET, "/v1/events?after=1".into()),
         ] {
             let missed = route(&method, &path);
             assert!(matches!(missed, Err(Miss::Malformed(_))), "{method} {path}: {missed:?}");
@@ -192,6 +249,7 @@ mod tests {
             (Route::Follow(job, 0), false, true),
             (Route::Control(job, Control::Pause), false, true),
             (Route::Status, false, true),
+            (Route::Events(EventsQuery { topics: Topics::ALL, follow: true }), false, true),
             (Route::HasBlob(name.clone()), true, true),
             (Route::PutBlob(name.clone()), true, false),
             (Route::GetBlob(name), false, true),

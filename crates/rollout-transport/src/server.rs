@@ -20,7 +20,7 @@ use crate::bodies::{PieceSink, PieceStream};
 use crate::identity::Identity;
 use crate::lines::{LineSink, LineStream, WeakSink};
 use crate::requests::{Denied, Params, WorkSession};
-use crate::routes::Control;
+use crate::routes::{Control, EventsQuery};
 use crate::tasks::Tasks;
 use crate::tls::Tls;
 use crate::wire::{Down, RejectReason, Up, WireError};
@@ -96,6 +96,18 @@ pub trait Handler: Send + Sync + 'static {
     /// A client asks how everything stands.
     fn status(&self) -> impl Future<Output = Result<Status, Denied>> + Send {
         ready(Err(no_work()))
+    }
+
+    /// A client reads the coordinator's events. What comes of it in the end feeds `lines` with
+    /// whole lines, in a task of the server's; it waits while the client does not read.
+    fn events(
+        &self,
+        query: EventsQuery,
+        lines: PieceSink,
+    ) -> impl Future<Output = Result<impl Future<Output = ()> + Send + 'static, Denied>> + Send
+    {
+        drop((query, lines));
+        ready(Err::<Ready<()>, _>(Denied::NotFound("there are no events here".to_owned())))
     }
 
     /// Somebody asks whether the blob is there: its size. The name is that of a blob.

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod abuse;
+mod events;
 mod registry;
 mod work;
 
@@ -11,7 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rollout_coordinator::{Coordinator, CoordinatorError, Port};
+use rollout_coordinator::{Coordinator, CoordinatorError, Port, Tail};
 use rollout_core::event::{Body, Emit};
 use rollout_core::{
     CoordinatorConfig, Incarnation, Level, Mono, RunId, SystemClock, TimeBudget, WorkerId,
@@ -25,13 +26,16 @@ use tempfile::{TempDir, tempdir};
 use tokio::time::{sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const TICK: Duration = Duration::from_millis(5);
 
-/// The events of a coordinator.
+/// The events of a coordinator, and the lines that are kept of them.
 #[derive(Default)]
-struct Recorder(Mutex<Vec<(Mono, Option<WorkerId>, Body)>>);
+struct Recorder(Mutex<Vec<(Mono, Option<WorkerId>, Body)>>, Tail);
 
 impl Emit for Recorder {
     fn emit(&self, at: Mono, worker: Option<WorkerId>, body: Body) {
+        self.1.push(&body, format!("{{\"topic\":\"{}\"}}\n", body.topic()).as_bytes());
+        self.1.publish();
         self.0.lock().unwrap().push((at, worker, body));
     }
 
@@ -89,7 +93,8 @@ fn start(dir: &Path, rest: &str) -> Result<(Coordinator, Arc<Recorder>), Coordin
     let events = Arc::new(Recorder::default());
     let port = Port::bind(config.listen)?;
     let emit = Arc::clone(&events) as Arc<dyn Emit>;
-    let coordinator = Coordinator::start(&config, port, store, tls, Arc::new(SystemClock), emit)?;
+    let (clock, tail) = (Arc::new(SystemClock), events.1.clone());
+    let coordinator = Coordinator::start(&config, port, store, tls, clock, emit, tail)?;
     Ok((coordinator, events))
 }
 

@@ -14,9 +14,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::{Fleet, PATIENCE, tls};
-
-const TICK: std::time::Duration = std::time::Duration::from_millis(5);
+use crate::{Fleet, PATIENCE, TICK, tls};
 
 fn spec(items: u64) -> JobSpec {
     JobSpec {
@@ -66,12 +64,12 @@ struct Worker {
 }
 
 impl Fleet {
-    async fn remote(&self, identity: &Identity) -> Remote {
+    pub(crate) async fn remote(&self, identity: &Identity) -> Remote {
         let address = self.coordinator.local_addr().to_string();
         Remote::open(&address, &tls(self.dir.path(), identity), PATIENCE).await.unwrap()
     }
 
-    async fn client(&self) -> Remote {
+    pub(crate) async fn client(&self) -> Remote {
         self.remote(&Identity::Client("ann".into())).await
     }
 
