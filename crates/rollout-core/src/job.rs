@@ -3,6 +3,8 @@
 //! Items are numbered from 0. An item's seed is a function of the job's seed and its number alone, so
 //! that whoever runs it, and however often, it is the same item.
 
+pub mod file;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};

@@ -26,5 +26,6 @@ pub use event::{Body, Emit, Event, Level};
 pub use exit::ExitCode;
 pub use ids::{Incarnation, JobId, PluginId, RunId, WorkerId};
 pub use job::JobSpec;
+pub use job::file::JobFile;
 pub use pace::Pace;
 pub use percentile::percentile;
