@@ -7,6 +7,7 @@ use rollout_core::{RunId, WorkerId};
 use rollout_transport::Identity;
 
 use crate::plugin::args::PluginCommand;
+use crate::run::args::{EventsArgs, ResumeArgs, RunArgs, StatusArgs};
 
 /// Workers for LLM reinforcement-learning rollouts, evaluations and synthetic data.
 ///
@@ -29,8 +30,32 @@ Exit codes: 0 success, 64 usage, 65 bad data, 66 input missing, 69 unavailable, 
 73 cannot create, 74 I/O error, 75 work left undone, 77 identity refused, 78 configuration
 invalid.";
 
+const RUN_HELP: &str = "\
+Example: rollout run python/examples/cartpole/job.toml
+         rollout run --plugin plugin.toml --count 100000 --seed 7 --out runs/x
+         rollout run job.toml --coordinator https://host:50051 --tls-dir tls
+
+The directory of the run gets results.jsonl in the order of items, dead.jsonl with what failed for
+good, and run.json. Ctrl-C finishes what workers have in hand and stops; once more stops at once.
+Either way `rollout resume DIR` goes on. Exits with 0 only if every item has a result, and with 75
+if some are dead letters or left undone.";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run a job: every item once, whatever dies meanwhile
+    #[command(after_help = RUN_HELP)]
+    Run(RunArgs),
+    /// Go on with a run that was stopped or killed
+    #[command(after_help = "Example: rollout resume runs/cartpole")]
+    Resume(ResumeArgs),
+    /// Show workers and jobs, and what is stuck
+    #[command(after_help = "\
+Example: rollout status runs/cartpole --watch
+         rollout status --coordinator host:50051 --tls-dir tls")]
+    Status(StatusArgs),
+    /// Show what happened in a run, in the order of time, as JSON lines
+    #[command(after_help = "Example: rollout events runs/cartpole --topic worker_failed")]
+    Events(EventsArgs),
     /// Run a coordinator: it knows every worker and says when one has failed
     #[command(subcommand)]
     Coordinator(CoordinatorCommand),
@@ -97,7 +122,7 @@ pub(crate) struct WorkerRun {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Check coordinator and worker files and plugin manifests, without opening anything else
+    /// Check job, coordinator and worker files and plugin manifests, without opening anything else
     #[command(after_help = "Example: rollout config check tests/smoke/*.toml")]
     Check {
         /// The files

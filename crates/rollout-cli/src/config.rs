@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use rollout_core::{ConfigError, CoordinatorConfig, WorkerConfig};
+use rollout_core::{ConfigError, CoordinatorConfig, JobFile, WorkerConfig};
 use rollout_plugin_host::Manifest;
 
 use crate::error::CliError;
@@ -52,7 +52,7 @@ pub(crate) fn check(files: &[PathBuf]) -> Result<(), CliError> {
     }
 }
 
-/// A file is known by its keys: only a coordinator listens, only a worker has a coordinator.
+/// A file is known by its keys: jobs and plugins have a table of that name, only a coordinator listens, only a worker has a coordinator.
 fn check_one(path: &Path) -> Result<&'static str, CliError> {
     let text = read(path)?;
     let has = |key: &str| {
@@ -65,6 +65,9 @@ fn check_one(path: &Path) -> Result<&'static str, CliError> {
     if has("[plugin") {
         Manifest::load(path)?;
         return Ok("plugin manifest");
+    }
+    if has("[job") {
+        return parse(path, JobFile::parse).map(|_| "job file");
     }
     if has("coordinator") {
         return worker(path).map(|_| "worker configuration");

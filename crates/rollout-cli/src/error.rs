@@ -11,6 +11,8 @@ use rollout_storage::StorageError;
 use rollout_transport::{CertError, RejectReason};
 use rollout_worker::WorkerError;
 
+use crate::run::error::RunError;
+
 /// Why a command fails.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
@@ -23,7 +25,7 @@ pub(crate) enum CliError {
     Checked(Box<Self>),
     #[error("{failed} of {checked} files are invalid")]
     Check { failed: usize, checked: usize },
-    #[error("`{}` is neither a coordinator's, a worker's nor a plugin's file", path.display())]
+    #[error("`{}` is neither a job's, a coordinator's, a worker's nor a plugin's file", path.display())]
     Unknown { path: PathBuf },
     #[error("the certificate in `{}` is {found}'s, not a {wanted}'s", path.display())]
     WrongIdentity { path: PathBuf, found: String, wanted: String },
@@ -37,6 +39,8 @@ pub(crate) enum CliError {
     Worker(#[from] WorkerError),
     #[error(transparent)]
     Plugin(#[from] PluginError),
+    #[error(transparent)]
+    Run(#[from] RunError),
     /// A call that its caller asked for by hand.
     #[error(transparent)]
     Call(PluginError),
@@ -70,7 +74,7 @@ pub(crate) enum CliError {
 impl CliError {
     /// Prints the message and its causes to standard error.
     pub(crate) fn print(&self) {
-        if matches!(self, Self::Checked(_)) {
+        if matches!(self, Self::Checked(_)) || matches!(self, Self::Run(error) if error.is_said()) {
             return;
         }
         eprintln!("rollout: {}", plain(&self.to_string()));
@@ -103,6 +107,7 @@ impl CliError {
             Self::Coordinator(error) => coordinator(error),
             Self::Worker(error) => worker(error),
             Self::Plugin(error) => plugin(error),
+            Self::Run(error) => error.exit_code(),
             Self::Call(error) => call(error),
             Self::NoMethods | Self::Conformance { .. } => ExitCode::Unavailable,
             Self::PluginName { .. } => ExitCode::Usage,

@@ -6,12 +6,15 @@ mod cert;
 mod config;
 mod coordinator;
 mod error;
+mod events;
 #[cfg(feature = "faults")]
 mod faults;
 mod logging;
 mod plugin;
 mod process;
+mod run;
 mod signals;
+mod status;
 mod stream;
 mod worker;
 
@@ -32,7 +35,7 @@ fn main() -> ExitCode {
             return ExitCode::from(if refusal.use_stderr() { usage } else { 0 });
         }
     };
-    match run(args.command) {
+    match carry_out(args.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error.print();
@@ -41,10 +44,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), CliError> {
+fn carry_out(command: Command) -> Result<(), CliError> {
     #[cfg(feature = "faults")]
     faults::install()?;
     match command {
+        Command::Run(args) => run::run(&args),
+        Command::Resume(args) => run::resume(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Events(args) => events::run(&args),
         Command::Coordinator(CoordinatorCommand::Run(args)) => coordinator::run(&args),
         Command::Worker(WorkerCommand::Run(args)) => worker::run(&args),
         Command::Plugin(command) => plugin::run(&command),
