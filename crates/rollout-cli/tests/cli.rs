@@ -27,6 +27,10 @@ fn version_and_help_are_no_errors_and_every_command_that_runs_has_an_example() {
     rollout(&["--version"]).success().stdout(contains(env!("CARGO_PKG_VERSION")));
     rollout(&["--help"]).success().stdout(contains("Exit codes: 0 success, 64 usage"));
     for command in [
+        vec!["run"],
+        vec!["resume"],
+        vec!["status"],
+        vec!["events"],
         vec!["coordinator", "run"],
         vec!["worker", "run"],
         vec!["plugin", "new"],
@@ -96,8 +100,10 @@ fn config_check_says_what_each_file_is_and_what_is_wrong() {
     fs::write(dir.path().join("c.toml"), COORDINATOR).unwrap();
     fs::write(dir.path().join("w.toml"), WORKER).unwrap();
     fs::write(dir.path().join("x.toml"), "a = 1\n").unwrap();
-    rollout_in(dir.path(), &["config", "check", "c.toml", "w.toml"]).success().stdout(
-        "c.toml: a valid coordinator configuration\nw.toml: a valid worker configuration\n",
+    fs::write(dir.path().join("j.toml"), "[job]\nplugin = \"p.toml\"\nitems = 3\n").unwrap();
+    rollout_in(dir.path(), &["config", "check", "c.toml", "w.toml", "j.toml"]).success().stdout(
+        "c.toml: a valid coordinator configuration\nw.toml: a valid worker configuration\n\
+         j.toml: a valid job file\n",
     );
     rollout_in(dir.path(), &["config", "check", "c.toml", "x.toml"])
         .code(78)
