@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -154,6 +154,8 @@ pub(crate) struct OrphansArgs {
 pub(crate) enum BenchCommand {
     /// Calls of plugins, what becomes of their callers, and how soon they are back
     Plugin(BenchPluginArgs),
+    /// Whole jobs: what an item costs, memory, episodes, start-up
+    Work(BenchWorkArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -162,6 +164,23 @@ pub(crate) struct BenchPluginArgs {
     /// How many times each figure and its baseline are measured, in turn
     #[arg(long, value_name = "N", default_value = "8")]
     pub(crate) rounds: NonZeroUsize,
+    /// Write the figures of every round as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  cargo xtask bench work --json figures.json")]
+pub(crate) struct BenchWorkArgs {
+    /// How many times each figure and its peer are measured, in turn
+    #[arg(long, value_name = "N", default_value = "3")]
+    pub(crate) rounds: NonZeroUsize,
+    /// Items of the library's job; a sidecar's has a tenth, one of episodes a hundredth
+    #[arg(long, value_name = "N", default_value = "1000000")]
+    pub(crate) items: NonZeroU64,
+    /// Measure only this part: start, cdylib, sidecar, episodes; may be given more than once
+    #[arg(long, value_name = "PART")]
+    pub(crate) only: Vec<String>,
     /// Write the figures of every round as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

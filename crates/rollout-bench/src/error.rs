@@ -31,6 +31,30 @@ pub(crate) enum BenchError {
         /// How it ended.
         exit: Exit,
     },
+    /// A process of the suite `work` ended otherwise than it should.
+    #[error("`{command}` {exit} and said:\n{said}")]
+    Failed {
+        /// What it is.
+        command: &'static str,
+        /// How it ended.
+        exit: Exit,
+        /// The last it wrote to standard error.
+        said: String,
+    },
+    /// Results are missing, or there are too many.
+    #[error("there are {found} results of {items} items")]
+    Results {
+        /// How many there are.
+        found: u64,
+        /// How many there should be.
+        items: u64,
+    },
+    /// `rollout run` and its peer did not do the same.
+    #[error("`rollout run` and the pool have different results for item {item}")]
+    Disagree {
+        /// The first such item.
+        item: u64,
+    },
     /// `rollout plugin bench --json` did not say what was asked.
     #[error("`rollout {command}` has no `{row}` in what it printed")]
     NoRow {

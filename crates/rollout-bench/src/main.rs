@@ -7,6 +7,8 @@ mod args;
 mod error;
 mod plugin;
 mod report;
+mod stage;
+mod work;
 
 use std::fs;
 use std::io::{self, Write};
@@ -16,8 +18,9 @@ use std::time::Duration;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{Args, Suite};
+use crate::args::{Args, PluginArgs, Suite, WorkArgs};
 use crate::error::BenchError;
+use crate::report::Report;
 
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
@@ -42,7 +45,6 @@ fn run(args: Args) -> Result<(), BenchError> {
     if cfg!(debug_assertions) {
         eprintln!("rollout-bench: this is a debug build; its figures say little");
     }
-    let Suite::Plugin(args) = args.suite;
     // As a worker's and a command's own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(BenchError::io("no runtime"))?;
@@ -51,7 +53,7 @@ fn run(args: Args) -> Result<(), BenchError> {
         let (mut term, mut int) =
             (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
         tokio::select! {
-            report = plugin::measure(&args) => report,
+            report = measure(&args.suite) => report,
             _ = term.recv() => Err(BenchError::Interrupted("SIGTERM")),
             _ = int.recv() => Err(BenchError::Interrupted("SIGINT")),
         }
@@ -61,9 +63,17 @@ fn run(args: Args) -> Result<(), BenchError> {
     let report = report?;
     let mut out = io::stdout().lock();
     out.write_all(report.table().as_bytes()).map_err(BenchError::io("standard output"))?;
-    if let Some(path) = args.json {
+    let (Suite::Plugin(PluginArgs { json, .. }) | Suite::Work(WorkArgs { json, .. })) = args.suite;
+    if let Some(path) = json {
         let written = fs::write(&path, format!("{:#}\n", report.json()));
         written.map_err(|source| BenchError::Json { path, source })?;
     }
     Ok(())
+}
+
+async fn measure(suite: &Suite) -> Result<Report, BenchError> {
+    match suite {
+        Suite::Plugin(args) => plugin::measure(args).await,
+        Suite::Work(args) => work::measure(args).await,
+    }
 }

@@ -6,7 +6,6 @@ mod death;
 mod hang;
 mod held;
 mod memory;
-mod stage;
 
 use std::io::{self, IsTerminal};
 
@@ -14,7 +13,7 @@ use crate::args::PluginArgs;
 use crate::error::BenchError;
 use crate::report::Report;
 
-use self::stage::Stage;
+use crate::stage::Stage;
 
 /// Measures everything, in turn with its baseline.
 pub(crate) async fn measure(args: &PluginArgs) -> Result<Report, BenchError> {
@@ -29,7 +28,7 @@ pub(crate) async fn measure(args: &PluginArgs) -> Result<Report, BenchError> {
     groups.push(hang::measure(&stage, &args.sleeper, rounds).await?);
     say("memory");
     groups.push(memory::measure(&stage, rounds).await?);
-    Ok(Report { suite: "plugin", rounds, groups })
+    Ok(Report { suite: "plugin", rounds, groups, notes: Vec::new() })
 }
 
 /// Says what is measured now, to a person.

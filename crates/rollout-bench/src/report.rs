@@ -10,6 +10,8 @@ pub(crate) struct Report {
     pub(crate) suite: &'static str,
     pub(crate) rounds: usize,
     pub(crate) groups: Vec<Group>,
+    /// What is to be said of them.
+    pub(crate) notes: Vec<String>,
 }
 
 /// Figures that have the same baseline.
@@ -51,6 +53,8 @@ pub(crate) enum Asked {
     AtLeast(f64),
     /// At most so many times the baseline.
     Times(f64),
+    /// At least so many times the baseline.
+    TimesAtLeast(f64),
     /// As good as zero.
     None,
     /// It is there to be known.
@@ -61,8 +65,7 @@ impl Unit {
     /// A round number and its unit.
     fn show_round(self, value: f64) -> String {
         let shown = self.show(value);
-        let unit = shown.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-        let number = shown.strip_suffix(unit).unwrap_or_default();
+        let (number, unit) = split(&shown);
         match number.split_once('.') {
             Some((whole, rest)) if rest.bytes().all(|digit| digit == b'0') => {
                 format!("{whole}{unit}")
@@ -71,12 +74,20 @@ impl Unit {
         }
     }
 
+    /// From one value to another, the unit once if they share it.
+    fn range(self, least: f64, greatest: f64) -> String {
+        let (least, greatest) = (self.show(least), self.show(greatest));
+        let ((number, unit), (_, other)) = (split(&least), split(&greatest));
+        let least = if unit == other { number } else { &least };
+        format!("{least} to {greatest}")
+    }
+
     /// Three digits that count, and the unit.
     fn show(self, value: f64) -> String {
         let scales: &[(f64, &str)] = match self {
             Self::Time => &[(1e-9, " ns"), (1e-6, " us"), (1e-3, " ms")],
             Self::Rate => &[(1.0, "/s"), (1e3, "k/s"), (1e6, "M/s")],
-            Self::Size => &[(1024.0, " KiB")],
+            Self::Size => &[(1024.0, " KiB"), (1024.0 * 1024.0, " MiB")],
         };
         let fits = |(scale, _): &&(f64, &str)| value >= *scale;
         let found = scales.iter().rev().find(fits).or(scales.first());
@@ -91,6 +102,12 @@ impl Unit {
             Self::Size => "bytes",
         }
     }
+}
+
+/// A value as it is shown: the number, and its unit.
+fn split(shown: &str) -> (&str, &str) {
+    let digit = |c: char| c.is_ascii_digit() || c == '.';
+    shown.split_at(shown.find(|c| !digit(c)).unwrap_or(shown.len()))
 }
 
 fn digits(value: f64) -> String {
@@ -125,6 +142,7 @@ impl Figure {
             Asked::AtMost(most) => format!("<= {}", self.unit.show_round(most)),
             Asked::AtLeast(least) => format!(">= {}", self.unit.show_round(least)),
             Asked::Times(most) => format!("<= {most}x"),
+            Asked::TimesAtLeast(least) => format!(">= {least}x"),
             Asked::None => "none".into(),
             Asked::Nothing => String::new(),
         }
@@ -134,7 +152,7 @@ impl Figure {
         let show = |value| self.unit.show(value);
         let (middle, range) = match spread(&self.values) {
             Some([least, middle, greatest]) if least < greatest => {
-                (show(middle), format!("{} to {}", show(least), show(greatest)))
+                (show(middle), self.unit.range(least, greatest))
             }
             Some([_, middle, _]) => (show(middle), String::new()),
             None => ("not here".into(), String::new()),
@@ -142,7 +160,7 @@ impl Figure {
         let beside = spread(&self.beside).map(|[_, middle, _]| show(middle)).unwrap_or_default();
         let ratio = self.ratio().map(|ratio| format!("{}x", digits(ratio))).unwrap_or_default();
         let line = format!(
-            "  {:<24}{middle:>9}{range:>19}{beside:>9}{ratio:>7}{:>10}",
+            "  {:<24}{middle:>9}{range:>20}{beside:>9}{ratio:>6}{:>10}",
             self.name,
             self.asked()
         );
@@ -154,6 +172,7 @@ impl Figure {
             Asked::AtMost(most) => ("at_most", json!(most)),
             Asked::AtLeast(least) => ("at_least", json!(least)),
             Asked::Times(most) => ("times_baseline_at_most", json!(most)),
+            Asked::TimesAtLeast(least) => ("times_baseline_at_least", json!(least)),
             Asked::None => ("at_most", json!(0)),
             Asked::Nothing => ("nothing", Value::Null),
         };
@@ -179,11 +198,12 @@ impl Report {
             let [median, range, column, ratio, asked] = heading;
             let _ = write!(
                 table,
-                "\n{title},\nbeside {beside}\n{:26}{median:>9}{range:>19}{column:>9}{ratio:>7}{asked:>10}\n",
+                "\n{title},\nbeside {beside}\n{:26}{median:>9}{range:>20}{column:>9}{ratio:>6}{asked:>10}\n",
                 ""
             );
             table.extend(figures.iter().map(Figure::line));
         }
+        table.extend(self.notes.iter().map(|note| format!("\n{note}\n")));
         table
     }
 
@@ -196,6 +216,7 @@ impl Report {
         json!({
             "suite": self.suite,
             "rounds": self.rounds,
+            "notes": self.notes,
             "groups": self.groups.iter().map(group).collect::<Vec<_>>(),
         })
     }
@@ -230,6 +251,8 @@ mod tests {
         let rate = [12.0, 40_000.0, 2_100_000.0].map(|value| Unit::Rate.show(value));
         assert_eq!(rate, ["12.0/s", "40.0k/s", "2.10M/s"]);
         assert_eq!(Unit::Size.show(0.0), "0.00 KiB");
+        assert_eq!(Unit::Size.range(1e5, 1e8), "97.7 KiB to 95.4 MiB");
+        assert_eq!(Unit::Size.range(1e7, 1e8), "9.54 to 95.4 MiB");
         let round = [1e-6, 1.5e-6, 0.2].map(|value| Unit::Time.show_round(value));
         assert_eq!(round, ["1 us", "1.50 us", "200 ms"]);
     }
@@ -238,7 +261,7 @@ mod tests {
     fn a_line_is_at_most_80_columns_and_says_when_nothing_was_measured() {
         let line = figure(&[1.111e-4, 9.999e-4], &[1.111e-4; 2]).line();
         assert!(line.trim_end().chars().count() <= 80, "{line}");
-        assert!(line.contains("111 us to 1000 us"), "{line}");
+        assert!(line.contains(" 111 to 1000 us"), "{line}");
         assert!(figure(&[], &[]).line().contains("not here"));
     }
 }

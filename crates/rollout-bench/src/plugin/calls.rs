@@ -9,10 +9,10 @@ use rollout_process::Spawn;
 use serde_json::Value;
 use tokio::task::spawn_blocking;
 
-use super::stage::{Stage, sidecar};
 use crate::args::PluginArgs;
 use crate::error::BenchError;
 use crate::report::{Asked, Figure, Group, Unit};
+use crate::stage::{Stage, sidecar};
 
 /// A load on a plugin.
 struct Load<'a> {

@@ -15,9 +15,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::held::{Ended, Held, hold};
-use super::stage::{Stage, sidecar};
 use crate::error::BenchError;
 use crate::report::{Asked, Figure, Group, Unit};
+use crate::stage::{Stage, sidecar};
 
 /// How many callers wait when it is killed.
 const CALLERS: usize = 16;

@@ -12,9 +12,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::held::hold;
-use super::stage::{Stage, sidecar};
 use crate::error::BenchError;
 use crate::report::{Asked, Figure, Group, Unit};
+use crate::stage::{Stage, sidecar};
 
 /// How long one side of a round takes.
 const PART: Duration = Duration::from_millis(400);

@@ -5,9 +5,9 @@ use std::fs;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::stage::{Stage, in_workspace};
 use crate::error::BenchError;
 use crate::report::{Asked, Figure, Group, Unit};
+use crate::stage::{Stage, in_workspace};
 
 /// The memory that is taken on top, at most, while a sidecar answers with a header that lies; beside one
 /// that answers a call which nobody made.

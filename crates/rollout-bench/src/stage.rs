@@ -1,9 +1,9 @@
 //! Where plugins are measured: a private directory that is removed, and manifests.
 
 use std::env::consts::DLL_PREFIX;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{env, fs};
 
 use rollout_core::{Clock, Mono, SystemClock};
 use rollout_plugin_host::{HostConfig, HostEvent, Manifest, Plugin};
@@ -13,16 +13,28 @@ use tokio::sync::watch;
 use crate::error::BenchError;
 
 /// What plugins are started on.
-pub(super) struct Stage {
+pub(crate) struct Stage {
     dir: TempDir,
     host: HostConfig,
     /// When a sidecar was last ready again.
-    pub(super) restarted: watch::Receiver<Mono>,
+    pub(crate) restarted: watch::Receiver<Mono>,
 }
 
 impl Stage {
-    pub(super) fn open() -> Result<Self, BenchError> {
-        let dir = tempfile::Builder::new().prefix("rollout-").tempdir();
+    /// In a temporary directory of the system's, which may be in memory.
+    pub(crate) fn open() -> Result<Self, BenchError> {
+        Self::within(&env::temp_dir())
+    }
+
+    /// In a temporary directory in the workspace's `data`, so that what is synced goes to a disk.
+    pub(crate) fn on_disk() -> Result<Self, BenchError> {
+        let data = in_workspace("data");
+        fs::create_dir_all(&data).map_err(BenchError::io("cannot create `data`"))?;
+        Self::within(&data)
+    }
+
+    fn within(parent: &Path) -> Result<Self, BenchError> {
+        let dir = tempfile::Builder::new().prefix("rollout-").tempdir_in(parent);
         let dir = dir.map_err(BenchError::io("no temporary directory"))?;
         let (tell, restarted) = watch::channel(Mono(0));
         let on_event = move |event: HostEvent| {
@@ -36,12 +48,12 @@ impl Stage {
     }
 
     /// A directory for temporary files.
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// Writes a manifest for a library of the workspace.
-    pub(super) fn library(&self, name: &str, library: &Path) -> Result<PathBuf, BenchError> {
+    pub(crate) fn library(&self, name: &str, library: &Path) -> Result<PathBuf, BenchError> {
         let stem = library.file_stem().unwrap_or_default().to_string_lossy();
         let stem = library.with_file_name(stem.strip_prefix(DLL_PREFIX).unwrap_or(&stem));
         let version = env!("CARGO_PKG_VERSION");
@@ -53,18 +65,18 @@ impl Stage {
         Ok(path)
     }
 
-    pub(super) async fn start(&self, manifest: &Path) -> Result<Arc<Plugin>, BenchError> {
+    pub(crate) async fn start(&self, manifest: &Path) -> Result<Arc<Plugin>, BenchError> {
         Ok(Arc::new(Plugin::start(Manifest::load(manifest)?, &self.host).await?))
     }
 }
 
 /// A manifest in the workspace.
-pub(super) fn in_workspace(path: &str) -> PathBuf {
+pub(crate) fn in_workspace(path: &str) -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().nth(2).unwrap_or(here).join(path)
 }
 
 /// The sidecar that is measured.
-pub(super) fn sidecar() -> PathBuf {
+pub(crate) fn sidecar() -> PathBuf {
     in_workspace("crates/rollout-bench/plugins/bench_sidecar.toml")
 }

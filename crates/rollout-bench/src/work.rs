@@ -1,0 +1,53 @@
+//! The suite `work`: what `rollout run` costs an item, what it keeps in memory, and how soon it starts;
+//! whole processes, seen from outside, each beside what one would have without it.
+
+mod episodes;
+mod items;
+mod loop_alone;
+mod memory;
+mod rate;
+mod run;
+mod stage;
+mod start;
+
+use std::io::{self, IsTerminal};
+
+use crate::args::{Part, WorkArgs};
+use crate::error::BenchError;
+use crate::report::Report;
+
+use self::stage::Jobs;
+
+/// Measures everything, in turn with its peers.
+pub(crate) async fn measure(args: &WorkArgs) -> Result<Report, BenchError> {
+    let jobs = Jobs::open(&args.rollout)?;
+    let rounds = args.rounds.get();
+    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
+    let (mut groups, mut notes) = (Vec::new(), Vec::new());
+    if wanted(Part::Start) {
+        say("start-up");
+        groups.push(start::measure(&jobs, &args.noop, rounds).await?);
+    }
+    if wanted(Part::Cdylib) {
+        say("a no-op library");
+        groups.extend(items::cdylib(&jobs, args).await?);
+    }
+    if wanted(Part::Sidecar) {
+        say("a no-op sidecar");
+        groups.push(items::sidecar(&jobs, args).await?);
+    }
+    if wanted(Part::Episodes) {
+        say("episodes");
+        let (group, note) = episodes::measure(&jobs, args).await?;
+        groups.push(group);
+        notes.extend(note);
+    }
+    Ok(Report { suite: "work", rounds, groups, notes })
+}
+
+/// Says what is measured now, to a person.
+fn say(what: &str) {
+    if io::stderr().is_terminal() {
+        eprintln!("measuring {what} ...");
+    }
+}
