@@ -256,7 +256,7 @@ class Server:
             nonlocal flushed
             self._answers.item(number, batch.numbers[n], outcome)
             now = monotonic()
-            if now - flushed > _SLOW:
+            if now - flushed > _MOMENT:
                 self._wire.flush()
                 flushed = now
             else:
