@@ -1,16 +1,20 @@
 //! The outcomes on their way: gathered into lines, numbered within an epoch, and kept until they are
 //! acknowledged, to be sent again on each new stream.
 //!
-//! A few lines are under way at a time. With none an outcome goes out at once; while the coordinator
-//! is busy those that follow share a line. Nothing waits for a timer.
+//! After a pause an outcome goes out at once; those that follow share a line every [`GATHER`], or as soon
+//! as they fill one: each line costs the coordinator a transaction, and its disk a sync. A few lines are
+//! under way at a time; while the coordinator is busy, more share a line.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use rollout_core::JobId;
+use rollout_core::{JobId, Mono};
 use rollout_transport::work::{End, Failure, LINE_TARGET, Outcome, WorkUp};
 
 /// Lines that are sent and not acknowledged.
 const WINDOW: usize = 4;
+/// The time between two lines, as long as they are not full and more is to come.
+pub(super) const GATHER: Duration = Duration::from_millis(20);
 /// What an outcome's line has beside its text.
 const OVERHEAD: usize = 64;
 
@@ -23,6 +27,8 @@ pub(super) struct Outbox {
     said: usize,
     last: u64,
     bytes: usize,
+    /// When the next line is due that is not full.
+    due: Mono,
 }
 
 #[derive(Debug)]
@@ -60,13 +66,23 @@ impl Outbox {
         self.said = 0;
     }
 
-    /// The next line, if one may be sent now.
-    pub(super) fn line(&mut self) -> Option<WorkUp> {
+    /// When the next line is due, if one waits for its time alone.
+    pub(super) fn due(&self) -> Option<Mono> {
+        let waits = self.said < WINDOW && self.said == self.sent.len() && self.waiting.len() == 1;
+        waits.then_some(self.due)
+    }
+
+    /// The next line, if one may be sent now; `last` says that no outcome is about to follow.
+    pub(super) fn line(&mut self, now: Mono, last: bool) -> Option<WorkUp> {
         if self.said >= WINDOW {
             return None;
         }
         if self.said == self.sent.len() {
+            if self.waiting.len() == 1 && now < self.due && !last {
+                return None;
+            }
             let chunk = self.waiting.pop_front()?;
+            self.due = now + GATHER;
             self.last += 1;
             self.sent.push_back((self.last, chunk));
         }
@@ -125,16 +141,36 @@ mod tests {
     #[test]
     fn the_first_goes_at_once_those_that_come_while_the_window_is_full_share_a_line() {
         let (mut outbox, job) = (Outbox::default(), JobId::generate());
+        let mut now = Mono::default();
         for item in 0..WINDOW as u64 {
             outbox.push(job, outcome(item, 1));
-            assert_eq!(items(&outbox.line().unwrap()), (item + 1, vec![item]));
+            assert_eq!(items(&outbox.line(now, false).unwrap()), (item + 1, vec![item]));
+            now += GATHER;
         }
         for item in 10..15 {
             outbox.push(job, outcome(item, 1));
-            assert!(outbox.line().is_none());
+            assert!(outbox.line(now, false).is_none() && outbox.due().is_none());
         }
         assert_eq!(outbox.acknowledged(1).len(), 1);
-        assert_eq!(items(&outbox.line().unwrap()), (5, (10..15).collect()));
+        assert_eq!(items(&outbox.line(now, false).unwrap()), (5, (10..15).collect()));
+    }
+
+    #[test]
+    fn those_that_follow_wait_for_others_unless_they_fill_a_line_or_are_the_last() {
+        let (mut outbox, job, now) = (Outbox::default(), JobId::generate(), Mono::default());
+        outbox.push(job, outcome(0, 1));
+        assert!(outbox.line(now, false).is_some());
+        outbox.push(job, outcome(1, 1));
+        assert!(outbox.line(now, false).is_none());
+        let due = outbox.due().unwrap();
+        assert_eq!(due, now + GATHER);
+        outbox.push(job, outcome(2, 1));
+        assert_eq!(items(&outbox.line(due, false).unwrap()), (2, vec![1, 2]));
+        outbox.push(job, outcome(3, 1));
+        assert_eq!(items(&outbox.line(due, true).unwrap()), (3, vec![3]));
+        outbox.push(job, outcome(4, 1));
+        outbox.push(job, outcome(5, LINE_TARGET));
+        assert_eq!(items(&outbox.line(due, false).unwrap()), (4, vec![4]));
     }
 
     proptest! {
@@ -156,7 +192,7 @@ mod tests {
                         outbox.push(jobs[number % 2], outcome(pushed, number));
                         pushed += 1;
                     }
-                    2 => while let Some(line) = outbox.line() {
+                    2 => while let Some(line) = outbox.line(Mono::default(), true) {
                         let (seq, of) = items(&line);
                         prop_assert_eq!(seq, on_stream.max(acked) + 1);
                         on_stream = seq;
@@ -182,7 +218,7 @@ mod tests {
             }
             outbox.stream();
             while !outbox.is_empty() {
-                while let Some(line) = outbox.line() {
+                while let Some(line) = outbox.line(Mono::default(), true) {
                     let (seq, of) = items(&line);
                     if seq as usize > lines.len() {
                         lines.push(of);

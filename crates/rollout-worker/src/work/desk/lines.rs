@@ -145,7 +145,8 @@ impl Desk {
         if let Some((job, leases)) = self.returns.pop_first() {
             return Some(WorkUp::Return { job, leases });
         }
-        self.outbox.line().or_else(|| self.signs(now)).or_else(|| self.want())
+        let last = self.calls.is_empty();
+        self.outbox.line(now, last).or_else(|| self.signs(now)).or_else(|| self.want())
     }
 
     /// The items of a job that are not stuck, when it is time to say so: all but those in calls of
@@ -186,6 +187,7 @@ impl Desk {
         let says = speaks && !self.fenced;
         let due = self.jobs.values().filter(|job| says && !job.held.is_empty());
         let due = due.map(|job| job.told + pace(&job.limits)).min();
-        self.calls_wake(now).into_iter().chain(due).min()
+        let gathered = self.outbox.due().filter(|_| says);
+        self.calls_wake(now).into_iter().chain(due).chain(gathered).min()
     }
 }
