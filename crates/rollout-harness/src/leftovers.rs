@@ -8,6 +8,15 @@ use std::time::Duration;
 use crate::fixtures::{FixtureError, Layout, on};
 use crate::processes::{Process, still_running};
 
+/// What is said of a socket.
+const SOCKET: &str = " is left";
+
+/// Whether what was found is a socket. A worker that is killed while a sidecar of its starts leaves
+/// one, which a later worker removes when it is a day old.
+pub(crate) fn is_socket(found: &str) -> bool {
+    found.ends_with(SOCKET)
+}
+
 /// What there is to look for.
 #[derive(Debug)]
 pub(crate) struct Traces {
@@ -40,7 +49,7 @@ impl Traces {
             return Ok(Vec::new());
         }
         let entries = fs::read_dir(&dir).map_err(on("read", &dir))?;
-        Ok(entries.flatten().map(|entry| format!("{} is left", entry.path().display())).collect())
+        Ok(entries.flatten().map(|entry| format!("{}{SOCKET}", entry.path().display())).collect())
     }
 
     fn lock(&self, process: &str) -> Option<String> {

@@ -6,7 +6,7 @@
 //! value; [`judge()`] is a pure function of it, so that the judge itself is judged by made-up
 //! evidence in the tests.
 //!
-//! Entry points: [`smoke::run`], [`scenario::run()`], [`judge()`], [`Fleet`], [`orphans::run`],
+//! Entry points: [`smoke::run`], [`scenario::run()`], [`work::run()`], [`judge()`], [`Fleet`], [`orphans::run`],
 //! [`detection::run`], [`preflight::check`], [`report`].
 
 pub mod binaries;
@@ -28,6 +28,7 @@ pub mod scenario;
 pub mod smoke;
 pub mod timeline;
 pub mod watchdog;
+pub mod work;
 
 pub use fleet::{Fleet, FleetError, FleetOptions};
 pub use interrupt::Interrupt;

@@ -11,6 +11,7 @@ mod live;
 mod repeat;
 mod scenario;
 mod summary;
+mod work;
 
 use std::io::{self, IsTerminal};
 
@@ -24,6 +25,7 @@ pub use live::Table;
 pub use repeat::{Rows, Spread, distribution};
 pub use scenario::{Steps, scenario, scenario_distribution, scenario_json, scenario_row};
 pub use summary::summary;
+pub use work::{Work, work, work_json};
 
 /// The width of everything shown to a person.
 const WIDTH: usize = 80;
