@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Simulate(SimulateArgs),
     /// Do random harm to a fleet of real workers, and judge what its logs say of it
     Chaos(ChaosArgs),
+    /// Do a job twice, once while its fleet is killed and frozen, and compare the results
+    Work(WorkArgs),
     /// Judge a bundle of chaos, or any other record of a run, again
     Judge(JudgeArgs),
     /// Check that cargo, a C compiler and python3 >= 3.11 are there
@@ -284,6 +286,64 @@ pub(crate) enum Without {
     EpochCheck,
     /// The coordinator's credit for its own stalls
     StallCredit,
+}
+
+const WORK_EXAMPLE: &str = "\
+Examples:
+  cargo xtask work --seed 1 --release
+  cargo xtask work --seed 1 --seeds 20 --release
+  cargo xtask work --faults kills --release                   # what a kill costs an item
+  cargo xtask work --faults one-kill --items 52000 --release  # and a run of a minute";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = WORK_EXAMPLE, after_long_help = format!("{WORK_EXAMPLE}\n\n{EXIT_CODES}"))]
+pub(crate) struct WorkArgs {
+    /// The same seed, the same job and the same faults
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// So many seeds, one after the other
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) seeds: NonZeroUsize,
+    /// How many items, of 5 to 30 ms each
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) items: u64,
+    /// How many workers at a time
+    #[arg(long, value_name = "K", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) workers: u16,
+    /// How many items each worker runs at a time
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) in_flight: u16,
+    /// What is done to the fleet
+    #[arg(long, value_enum, default_value_t = FaultsArg::All)]
+    pub(crate) faults: FaultsArg,
+    /// Keep everything of the last run in this directory; one that does not pass is always kept
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Write the checks and figures as JSON, an object for each seed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) page: PageArgs,
+    /// Build and run with the release profile
+    #[arg(long)]
+    pub(crate) release: bool,
+    /// The directory below which data/work is made [default: the workspace]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+/// What is done to a fleet that works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FaultsArg {
+    /// A worker killed every second, a sidecar every two, the coordinator twice, one worker frozen
+    /// for 10 s
+    All,
+    /// A worker killed every 3 s: fails if its items run elsewhere too late (p99 over 1.5 s)
+    Kills,
+    /// One worker killed: fails if it costs more than 5 % of the time
+    OneKill,
+    /// Nothing
+    None,
 }
 
 #[derive(Debug, clap::Args)]

@@ -13,6 +13,7 @@ mod prepare;
 mod scenario;
 mod simulate;
 mod smoke;
+mod work;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         Command::Detection(args) => detection::run(&args, &interrupt),
         Command::Simulate(args) => simulate::run(&args, &interrupt),
         Command::Chaos(args) => chaos::run(&args, &interrupt),
+        Command::Work(args) => work::run(&args, &interrupt),
         Command::Judge(args) => chaos::judge(&args),
         Command::Preflight => preflight::run(),
         Command::Ci => ci::run(&interrupt),
