@@ -154,9 +154,11 @@ pub(super) fn stall_credit(case: &Case<'_>) -> Finding {
     let coordinator = case.record.coordinator()?;
     for (wait, failed) in case.story.verdicts() {
         let credited = duration(failed.credited_ms);
-        let inside = |span: &(Mono, Mono)| wait.from <= span.0 && span.1 <= wait.at;
+        // Who gave the verdict ran by then, whenever the harness noted that it did.
+        let inside = |span: &(Mono, Mono)| wait.from <= span.0 && span.0 < wait.at;
         let stops = case.truth.stopped(coordinator).iter().filter(inside);
-        let due: Duration = stops.map(|(from, to)| to.since(from).saturating_sub(UNCREDITED)).sum();
+        let credit = |(from, to): (Mono, Mono)| to.min(wait.at).since(from);
+        let due: Duration = stops.map(|stop| credit(stop).saturating_sub(UNCREDITED)).sum();
         looked += usize::from(!due.is_zero() || !credited.is_zero());
         let (name, at) = (case.name(wait.worker), case.at(wait.at));
         let (due_ms, credited_ms) = (as_ms(due), as_ms(credited));
