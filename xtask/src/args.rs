@@ -155,37 +155,74 @@ pub(crate) struct OrphansArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     /// Calls of plugins, what becomes of their callers, and how soon they are back
-    Plugin(BenchPluginArgs),
+    #[command(after_help = "Example:\n  cargo xtask bench plugin --json figures.json")]
+    Plugin(BenchArgs),
     /// Whole jobs: what an item costs, memory, episodes, start-up
     Work(BenchWorkArgs),
+    /// The coordinator's state machine alone, from 1,000 to 1,000,000 workers in virtual time
+    Liveness(BenchArgs),
+    /// What a fleet of real sessions costs the coordinator, and how late its verdicts are
+    #[command(after_help = "Example:\n  cargo xtask bench fleet --workers 1000,10000 --rounds 5")]
+    Fleet(BenchFleetArgs),
+    /// A coordinator that is killed under its fleet, and started again
+    Restart(BenchFleetArgs),
+    /// Durable beats and commits, beside bare redb and the disk
+    Ledger(BenchArgs),
+    /// A build of `rollout` from nothing: takes minutes
+    Build(BenchArgs),
+    /// All but the build, one after the other
+    All(BenchAllArgs),
 }
 
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  cargo xtask bench plugin --json figures.json")]
-pub(crate) struct BenchPluginArgs {
-    /// How many times each figure and its baseline are measured, in turn
-    #[arg(long, value_name = "N", default_value = "8")]
-    pub(crate) rounds: NonZeroUsize,
+/// What becomes of a suite's figures.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct BenchArgs {
+    /// How many times each figure and its baseline are measured, in turn [default: 8 for plugin, 1
+    /// for build, else 3]
+    #[arg(long, value_name = "N")]
+    pub(crate) rounds: Option<NonZeroUsize>,
     /// Write the figures of every round as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Draw the figures as SVG
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchFleetArgs {
+    /// How many workers, one size after the other [default: 100,1000,10000]
+    #[arg(long, value_name = "N,…")]
+    pub(crate) workers: Option<String>,
+    /// For how long beats are measured in a round [default: 10]; not for restarts
+    #[arg(long, value_name = "S")]
+    pub(crate) seconds: Option<u64>,
+    #[command(flatten)]
+    pub(crate) bench: BenchArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  cargo xtask bench all --dir figures")]
+pub(crate) struct BenchAllArgs {
+    /// How many times each figure and its baseline are measured, in turn
+    #[arg(long, value_name = "N")]
+    pub(crate) rounds: Option<NonZeroUsize>,
+    /// Write each suite's figures there, as <suite>.json and <suite>.svg
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  cargo xtask bench work --json figures.json")]
 pub(crate) struct BenchWorkArgs {
-    /// How many times each figure and its peer are measured, in turn
-    #[arg(long, value_name = "N", default_value = "3")]
-    pub(crate) rounds: NonZeroUsize,
     /// Items of the library's job; a sidecar's has a tenth, one of episodes a hundredth
     #[arg(long, value_name = "N", default_value = "1000000")]
     pub(crate) items: NonZeroU64,
     /// Measure only this part: start, cdylib, sidecar, episodes; may be given more than once
     #[arg(long, value_name = "PART")]
     pub(crate) only: Vec<String>,
-    /// Write the figures of every round as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) bench: BenchArgs,
 }
 
 #[derive(Debug, clap::Args)]

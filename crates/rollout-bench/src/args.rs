@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
@@ -20,6 +21,34 @@ pub(crate) enum Suite {
     Plugin(PluginArgs),
     /// Whole jobs: what an item costs, memory, episodes, start-up
     Work(WorkArgs),
+    /// The coordinator's state machine alone
+    Liveness(LivenessArgs),
+    /// What a fleet of real sessions costs the coordinator, and how late its verdicts are
+    Fleet(FleetArgs),
+    /// A coordinator that is killed under its fleet and started again
+    Restart(FleetArgs),
+    /// Durable beats and commits
+    Ledger(LedgerArgs),
+    /// A build from nothing
+    Build(BuildArgs),
+    /// Serve as the bare server that a coordinator is measured beside
+    #[command(hide = true)]
+    Bare(BareArgs),
+}
+
+/// What becomes of the figures.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Output {
+    /// How many times each figure and its baseline are measured, in turn [default: 8 for plugin, 1
+    /// for build, 3 for others]
+    #[arg(long, value_name = "N", default_value = "3")]
+    pub(crate) rounds: NonZeroUsize,
+    /// Write the figures of every round as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Draw the figures as SVG
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -33,12 +62,63 @@ pub(crate) struct PluginArgs {
     /// A library that sleeps when it is asked to, the plugin host's example `hostile`
     #[arg(long, value_name = "FILE")]
     pub(crate) sleeper: PathBuf,
-    /// How many times each figure and its baseline are measured, in turn
-    #[arg(long, value_name = "N", default_value = "8")]
-    pub(crate) rounds: NonZeroUsize,
-    /// Write the figures of every round as JSON
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LivenessArgs {
+    /// The simulation, the coordinator's example `simulate`
     #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
+    pub(crate) simulate: PathBuf,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct FleetArgs {
+    /// The program `rollout`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rollout: PathBuf,
+    /// How many workers, one size after the other
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "100,1000,10000")]
+    pub(crate) workers: Vec<usize>,
+    /// For how long beats are measured in a round; not for restarts
+    #[arg(long, value_name = "S", default_value_t = 10)]
+    pub(crate) seconds: u64,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LedgerArgs {
+    /// A directory of the disk that is measured
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
+    pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BuildArgs {
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BareArgs {
+    /// Where to listen
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: SocketAddr,
+    /// The authority's certificate
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: PathBuf,
+    /// The server's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: PathBuf,
+    /// Its key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
@@ -49,18 +129,14 @@ pub(crate) struct WorkArgs {
     /// A library that does nothing, the plugin host's example `noop`
     #[arg(long, value_name = "FILE")]
     pub(crate) noop: PathBuf,
-    /// How many times each figure and its peer are measured, in turn
-    #[arg(long, value_name = "N", default_value = "3")]
-    pub(crate) rounds: NonZeroUsize,
     /// Items of the library's job; a sidecar's has a tenth, one of episodes a hundredth
     #[arg(long, value_name = "N", default_value = "1000000")]
     pub(crate) items: NonZeroU64,
     /// Measure only this part; may be given more than once
     #[arg(long, value_enum, value_name = "PART")]
     pub(crate) only: Vec<Part>,
-    /// Write the figures of every round as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 /// A part of the suite `work`.

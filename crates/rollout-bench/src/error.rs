@@ -3,10 +3,13 @@
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rollout_core::ExitCode;
 use rollout_plugin_host::PluginError;
 use rollout_process::{Exit, SpawnError};
+use rollout_storage::StorageError;
+use rollout_transport::CertError;
 
 /// Why a suite gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -77,9 +80,42 @@ pub(crate) enum BenchError {
     /// Something did not happen in time.
     #[error("waited {0:?} for {1}")]
     Late(std::time::Duration, &'static str),
+    /// A certificate could not be made.
+    #[error("cannot make a certificate")]
+    Make(#[from] rcgen::Error),
+    /// A certificate could not be used.
+    #[error("cannot use a certificate")]
+    Certificate(#[from] CertError),
+    /// A key could not be read.
+    #[error("cannot read a key")]
+    Key(#[from] rustls::pki_types::pem::Error),
+    /// The TLS stack does not accept its settings.
+    #[error("cannot set up TLS")]
+    Tls(#[from] rustls::Error),
+    /// Nor those about clients.
+    #[error("cannot set up TLS")]
+    Clients(#[from] rustls::client::VerifierBuilderError),
+    /// What is measured ended.
+    #[error("what is measured ended by itself; what it said is on standard error")]
+    ServerEnded,
+    /// The system does not say what a process costs.
+    #[error("the system does not say what a process costs: this needs Linux's /proc")]
+    NoCost,
+    /// The store could not be opened.
+    #[error("the store cannot be measured")]
+    Open(#[from] StorageError),
+    /// The store could not write.
+    #[error("the store cannot be measured")]
+    Store(#[source] Arc<StorageError>),
+    /// redb could not do it either.
+    #[error("bare redb cannot be measured")]
+    Redb(#[from] redb::Error),
+    /// There is no build to measure.
+    #[error("`cargo build` {0}")]
+    Cargo(Exit),
     /// The figures could not be written.
     #[error("cannot write {}", .path.display())]
-    Json {
+    File {
         /// The file.
         path: PathBuf,
         /// The system's reason.
@@ -101,7 +137,7 @@ impl BenchError {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Io { .. } => ExitCode::Io,
-            Self::Json { .. } => ExitCode::CannotCreate,
+            Self::File { .. } => ExitCode::CannotCreate,
             Self::Interrupted(_) => ExitCode::Unfinished,
             _ => ExitCode::Unavailable,
         }

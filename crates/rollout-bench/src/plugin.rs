@@ -7,18 +7,17 @@ mod hang;
 mod held;
 mod memory;
 
-use std::io::{self, IsTerminal};
-
 use crate::args::PluginArgs;
 use crate::error::BenchError;
 use crate::report::Report;
+use crate::say;
 
 use crate::stage::Stage;
 
 /// Measures everything, in turn with its baseline.
 pub(crate) async fn measure(args: &PluginArgs) -> Result<Report, BenchError> {
     let stage = Stage::open()?;
-    let rounds = args.rounds.get();
+    let rounds = args.output.rounds.get();
     let mut groups = Vec::new();
     say("calls");
     groups.extend(calls::measure(&stage, args).await?);
@@ -28,12 +27,5 @@ pub(crate) async fn measure(args: &PluginArgs) -> Result<Report, BenchError> {
     groups.push(hang::measure(&stage, &args.sleeper, rounds).await?);
     say("memory");
     groups.push(memory::measure(&stage, rounds).await?);
-    Ok(Report { suite: "plugin", rounds, groups, notes: Vec::new() })
-}
-
-/// Says what is measured now, to a person.
-fn say(what: &str) {
-    if io::stderr().is_terminal() {
-        eprintln!("measuring {what} ...");
-    }
+    Ok(Report { suite: "plugin", rounds, groups, notes: Vec::new(), curves: Vec::new() })
 }

@@ -1,9 +1,11 @@
-//! Figures, as a table and as JSON.
+//! Figures, as a table and as JSON; [`crate::plot`] draws them.
 
 use std::fmt::Write as _;
 
 use rollout_core::percentile;
 use serde_json::{Value, json};
+
+use crate::machine::Machine;
 
 /// The figures of a suite.
 pub(crate) struct Report {
@@ -12,7 +14,22 @@ pub(crate) struct Report {
     pub(crate) groups: Vec<Group>,
     /// What is to be said of them.
     pub(crate) notes: Vec<String>,
+    /// How costs grow with size, for the plot.
+    pub(crate) curves: Vec<Curve>,
 }
+
+/// The same figure at several sizes.
+pub(crate) struct Curve {
+    pub(crate) title: &'static str,
+    /// What is on the axis of sizes.
+    pub(crate) sizes: &'static str,
+    pub(crate) unit: Unit,
+    /// Each with its name.
+    pub(crate) series: Vec<(&'static str, Points)>,
+}
+
+/// The rounds' values at each size.
+pub(crate) type Points = Vec<(f64, Vec<f64>)>;
 
 /// Figures that have the same baseline.
 pub(crate) struct Group {
@@ -44,6 +61,10 @@ pub(crate) enum Unit {
     Rate,
     /// Bytes.
     Size,
+    /// Processor cores.
+    Cores,
+    /// Things.
+    Count,
 }
 
 /// What is asked of a figure.
@@ -83,11 +104,13 @@ impl Unit {
     }
 
     /// Three digits that count, and the unit.
-    fn show(self, value: f64) -> String {
+    pub(crate) fn show(self, value: f64) -> String {
         let scales: &[(f64, &str)] = match self {
             Self::Time => &[(1e-9, " ns"), (1e-6, " us"), (1e-3, " ms")],
             Self::Rate => &[(1.0, "/s"), (1e3, "k/s"), (1e6, "M/s")],
             Self::Size => &[(1024.0, " KiB"), (1024.0 * 1024.0, " MiB")],
+            Self::Cores => &[(1.0, " core")],
+            Self::Count => return format!("{value:.0}"),
         };
         let fits = |(scale, _): &&(f64, &str)| value >= *scale;
         let found = scales.iter().rev().find(fits).or(scales.first());
@@ -100,6 +123,8 @@ impl Unit {
             Self::Time => "seconds",
             Self::Rate => "per second",
             Self::Size => "bytes",
+            Self::Cores => "cores",
+            Self::Count => "count",
         }
     }
 }
@@ -119,7 +144,7 @@ fn digits(value: f64) -> String {
 }
 
 /// The least, the middle and the greatest.
-fn spread(values: &[f64]) -> Option<[f64; 3]> {
+pub(crate) fn spread(values: &[f64]) -> Option<[f64; 3]> {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     let [least, middle, greatest] = [0, 50, 100].map(|percent| percentile(&values, percent));
@@ -190,9 +215,10 @@ impl Figure {
 }
 
 impl Report {
-    /// For people, 80 columns wide.
-    pub(crate) fn table(&self) -> String {
-        let mut table = format!("{}: medians of {} rounds\n", self.suite, self.rounds);
+    /// For people, 80 columns wide but for the machine.
+    pub(crate) fn table(&self, machine: &Machine) -> String {
+        let (suite, rounds, machine) = (self.suite, self.rounds, machine.line());
+        let mut table = format!("{suite}: medians of {rounds} rounds\non {machine}\n");
         for Group { title, beside, figures } in &self.groups {
             let heading = ["median", "least to greatest", "beside", "ratio", "asked"];
             let [median, range, column, ratio, asked] = heading;
@@ -208,13 +234,14 @@ impl Report {
     }
 
     /// For programs.
-    pub(crate) fn json(&self) -> Value {
+    pub(crate) fn json(&self, machine: &Machine) -> Value {
         let group = |Group { title, beside, figures }: &Group| {
             let figures: Vec<_> = figures.iter().map(Figure::json).collect();
             json!({ "title": title, "beside": beside, "figures": figures })
         };
         json!({
             "suite": self.suite,
+            "machine": machine.json(),
             "rounds": self.rounds,
             "notes": self.notes,
             "groups": self.groups.iter().map(group).collect::<Vec<_>>(),

@@ -10,18 +10,17 @@ mod run;
 mod stage;
 mod start;
 
-use std::io::{self, IsTerminal};
-
 use crate::args::{Part, WorkArgs};
 use crate::error::BenchError;
 use crate::report::Report;
+use crate::say;
 
 use self::stage::Jobs;
 
 /// Measures everything, in turn with its peers.
 pub(crate) async fn measure(args: &WorkArgs) -> Result<Report, BenchError> {
     let jobs = Jobs::open(&args.rollout)?;
-    let rounds = args.rounds.get();
+    let rounds = args.output.rounds.get();
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
     let (mut groups, mut notes) = (Vec::new(), Vec::new());
     if wanted(Part::Start) {
@@ -42,12 +41,5 @@ pub(crate) async fn measure(args: &WorkArgs) -> Result<Report, BenchError> {
         groups.push(group);
         notes.extend(note);
     }
-    Ok(Report { suite: "work", rounds, groups, notes })
-}
-
-/// Says what is measured now, to a person.
-fn say(what: &str) {
-    if io::stderr().is_terminal() {
-        eprintln!("measuring {what} ...");
-    }
+    Ok(Report { suite: "work", rounds, groups, notes, curves: Vec::new() })
 }

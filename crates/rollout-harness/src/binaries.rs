@@ -122,15 +122,44 @@ pub fn build(
     interrupt: &Interrupt,
     on_line: &mut dyn FnMut(&str),
 ) -> Result<Binaries, BuildError> {
+    let rollout = program(profile, interrupt, on_line)?;
     let release = release(profile);
-    let program = ["--package", "rollout-cli", "--bin", "rollout"];
-    let rollout = build_one(&[&program, release].concat(), Artifact::program, interrupt, on_line)?;
     let manifest = workspace_root().join("plugins/rust_cdylib_sample/Cargo.toml");
     let target = workspace_root().join("target/plugins");
     let (manifest, target) = (manifest.to_string_lossy(), target.to_string_lossy());
     let library = ["--manifest-path", &*manifest, "--target-dir", &*target];
     let cdylib = build_one(&[&library, release].concat(), Artifact::library, interrupt, on_line)?;
     Ok(Binaries { rollout, cdylib })
+}
+
+/// Builds the program alone; see [`build`].
+///
+/// # Errors
+/// When cargo fails, or the interrupt comes.
+pub fn program(
+    profile: Profile,
+    interrupt: &Interrupt,
+    on_line: &mut dyn FnMut(&str),
+) -> Result<PathBuf, BuildError> {
+    let program = ["--package", "rollout-cli", "--bin", "rollout"];
+    let args = [&program, release(profile)].concat();
+    build_one(&args, Artifact::program, interrupt, on_line)
+}
+
+/// Builds the example `name` of `package`, a program; see [`build`].
+///
+/// # Errors
+/// When cargo fails, or the interrupt comes.
+pub fn example_program(
+    package: &str,
+    name: &str,
+    profile: Profile,
+    interrupt: &Interrupt,
+    on_line: &mut dyn FnMut(&str),
+) -> Result<PathBuf, BuildError> {
+    let example = ["--package", package, "--example", name];
+    let args = [&example, release(profile)].concat();
+    build_one(&args, Artifact::example_program, interrupt, on_line)
 }
 
 /// What `cargo build` is given for a profile.
@@ -194,6 +223,10 @@ impl Artifact {
     const fn example() -> Self {
         Self { what: "dynamic library", pick: Message::example }
     }
+
+    const fn example_program() -> Self {
+        Self { what: "program", pick: Message::example_program }
+    }
 }
 
 /// The part of a message of cargo that says where an artifact lies.
@@ -230,6 +263,11 @@ impl Message {
 
     fn example(self) -> Option<PathBuf> {
         self.dynamic("example")
+    }
+
+    fn example_program(self) -> Option<PathBuf> {
+        let (message, _) = self.of("example")?;
+        message.executable
     }
 
     /// The dynamic library of a target of this kind.
@@ -339,6 +377,9 @@ mod tests {
         assert_eq!(message("lib", "sample", "null").library(), None);
         assert_eq!(message("example", "sample", "null").example(), Some(library));
         assert_eq!(message("cdylib", "sample", "null").example(), None);
+        let simulate = message("example", "simulate", "\"/t/simulate\"").example_program();
+        assert_eq!(simulate, Some("/t/simulate".into()));
+        assert_eq!(message("bin", "rollout", "\"/t/rollout\"").example_program(), None);
         let finished = r#"{"reason":"build-finished","success":true}"#;
         assert_eq!(serde_json::from_str::<Message>(finished).unwrap().program(), None);
     }

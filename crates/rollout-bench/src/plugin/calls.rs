@@ -51,7 +51,7 @@ pub(super) async fn measure(stage: &Stage, args: &PluginArgs) -> Result<[Group; 
         Load { manifest: &sidecar, method: "echo", payload: "1048576" },
     ];
     let mut runs = loads.each_ref().map(|_| Vec::new());
-    for _ in 0..args.rounds.get() {
+    for _ in 0..args.output.rounds.get() {
         for (load, runs) in loads.iter().zip(&mut runs) {
             runs.push(run(&args.rollout, load, stage.dir()).await?);
         }

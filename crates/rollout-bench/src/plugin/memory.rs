@@ -5,6 +5,7 @@ use std::fs;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use crate::cost;
 use crate::error::BenchError;
 use crate::report::{Asked, Figure, Group, Unit};
 use crate::stage::{Stage, in_workspace};
@@ -62,10 +63,7 @@ fn reset() -> Option<()> {
 
 /// A line of what Linux says of this process's memory, in bytes.
 fn resident(line: &str) -> Option<f64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let text = status.lines().find_map(|it| it.strip_prefix(line))?;
-    let kib: f64 = text.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kib * 1024.0)
+    cost::status(i32::try_from(std::process::id()).ok()?, line)
 }
 
 #[cfg(all(test, target_os = "linux"))]

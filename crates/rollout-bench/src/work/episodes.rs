@@ -37,7 +37,7 @@ pub(super) async fn measure(
     let job = Job { plugin: &world.manifest, items, batch: BATCH, workers: WORKERS };
     let pool = Pool { work: world.work, items, processes: WORKERS, chunk: BATCH };
     let (mut runs, mut pools) = (Vec::new(), Vec::new());
-    for _ in 0..args.rounds.get() {
+    for _ in 0..args.output.rounds.get() {
         let (pool, theirs) = jobs.pool(pool, ends).await?;
         let (run, ours) = jobs.run(job, ends).await?;
         if let Some((item, _)) = (0..)

@@ -25,7 +25,7 @@ pub(super) async fn cdylib(jobs: &Jobs<'_>, args: &WorkArgs) -> Result<[Group; 3
     let items = args.items.get();
     let job = Job { plugin: &manifest, items, batch: LARGE, workers: 1 };
     let (mut runs, mut small, mut alone) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..args.rounds.get() {
+    for _ in 0..args.output.rounds.get() {
         let file = jobs.fresh("alone");
         alone.push(loop_alone::measure(&plugin, &file, items, LARGE).await?.as_secs_f64());
         runs.push(jobs.run(job, nothing).await?.0);
@@ -68,7 +68,7 @@ pub(super) async fn sidecar(jobs: &Jobs<'_>, args: &WorkArgs) -> Result<Group, B
     let job = Job { plugin: &manifest, items, batch: USUAL, workers: 1 };
     let pool = Pool { work: "noop", items, processes: 1, chunk: USUAL };
     let (mut runs, mut large, mut pools) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..args.rounds.get() {
+    for _ in 0..args.output.rounds.get() {
         pools.push(jobs.pool(pool, nothing).await?.0);
         runs.push(jobs.run(job, nothing).await?.0);
         large.push(jobs.run(Job { batch: LARGE, ..job }, nothing).await?.0);

@@ -12,19 +12,25 @@ use std::time::Duration;
 
 use world::{Options, Report, World};
 
-const USAGE: &str = "usage: simulate [--workers N] [--seconds S] [--seed X]";
+const USAGE: &str = "usage: simulate [--workers N] [--seconds S] [--seed X] [--json 1]";
 
 fn main() -> ExitCode {
-    let Some(options) = options() else {
+    let Some((options, json)) = options() else {
         eprintln!("{USAGE}");
         return ExitCode::from(64);
     };
     let report = World::new(&options).run();
-    print(&options, &report);
+    if json {
+        println!("{}", figures(&options, &report));
+    } else {
+        print(&options, &report);
+    }
     ExitCode::from(u8::from(!report.wrong.is_empty()))
 }
 
-fn options() -> Option<Options> {
+/// What to simulate, and whether to print it for programs.
+fn options() -> Option<(Options, bool)> {
+    let mut json = false;
     let mut options = Options { workers: 1_000_000, seconds: 30, seed: 1 };
     let mut args = std::env::args().skip(1);
     while let Some(flag) = args.next() {
@@ -33,10 +39,26 @@ fn options() -> Option<Options> {
             "--workers" => options.workers = u32::try_from(value).ok()?,
             "--seconds" => options.seconds = value,
             "--seed" => options.seed = value,
+            "--json" => json = value > 0,
             _ => return None,
         }
     }
-    (1..=16_000_000).contains(&options.workers).then_some(options)
+    (1..=16_000_000).contains(&options.workers).then_some((options, json))
+}
+
+/// What liveness cost, for programs.
+fn figures(options: &Options, report: &Report) -> serde_json::Value {
+    serde_json::json!({
+        "workers": options.workers,
+        "beats": report.beats,
+        "beating_s": report.beating.as_secs_f64(),
+        "ticks": report.ticks,
+        "ticking_s": report.ticking.as_secs_f64(),
+        "longest_tick_s": report.longest_tick.as_secs_f64(),
+        "bytes_a_worker": report.bytes / u64::from(options.workers.max(1)),
+        "overshoot_s": report.overshoot.as_secs_f64(),
+        "wrong": report.wrong,
+    })
 }
 
 fn print(options: &Options, report: &Report) {
