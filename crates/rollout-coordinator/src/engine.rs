@@ -35,6 +35,9 @@ use crate::work::ledger::words::Standing as WorkStanding;
 
 /// Messages taken between two looks at the deadlines.
 const BATCH: usize = 256;
+/// After messages came, the next are taken together for so long: with many workers, waking up for
+/// each beat costs more than the beat.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// The session that currently speaks for a worker.
 pub(crate) struct Connected {
@@ -86,6 +89,7 @@ impl Engine {
     async fn serve(&mut self) -> Result<(), Arc<StorageError>> {
         let longest = watchdog::TICK.min(self.liveness.scan_tick());
         let mut messages = Vec::with_capacity(BATCH);
+        let mut gather = false;
         loop {
             let now = self.clock.now();
             self.watch(now);
@@ -107,16 +111,27 @@ impl Engine {
             if !stalled {
                 self.expire(now);
             }
-            self.sync_beats();
+            self.sync_beats(now);
             self.refusals.look(now);
             let wake = self.liveness.next_wake().filter(|_| !stalled);
-            let nap = wake.map_or(longest, |wake| wake.since(now).min(longest));
+            let mut nap = [wake, self.ledger.next_sync()]
+                .into_iter()
+                .flatten()
+                .fold(longest, |nap, wake| nap.min(wake.since(now)));
+            if gather {
+                let first = nap.min(GATHER);
+                sleep(first).await;
+                nap -= first;
+            }
             tokio::select! {
                 biased;
-                received = self.inbox.recv_many(&mut messages, BATCH) => if received == 0 {
-                    return Ok(());
-                },
-                () = sleep(nap) => {}
+                received = self.inbox.recv_many(&mut messages, BATCH) => {
+                    if received == 0 {
+                        return Ok(());
+                    }
+                    gather = received < BATCH;
+                }
+                () = sleep(nap) => gather = false,
             }
         }
     }
@@ -396,9 +411,9 @@ impl Engine {
         }
     }
 
-    fn sync_beats(&mut self) {
+    fn sync_beats(&mut self, now: Mono) {
         let (outbox, broken) = (self.outbox.clone(), Arc::clone(&self.broken));
-        self.ledger.sync_beats(move |outcome| match outcome {
+        self.ledger.sync_beats(now, move |outcome| match outcome {
             Ok(beats) => send_from_writer(&outbox, Message::Durable(beats)),
             Err(error) => say_broken(&broken, error),
         });

@@ -6,10 +6,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rollout_core::{Incarnation, RunId, WorkerId};
+use rollout_core::{Incarnation, Mono, RunId, WorkerId};
 use rollout_storage::{Priority, StorageError, Store, Table};
 use serde::{Deserialize, Serialize};
+
+/// From one commit of beats to the next. A commit costs the same work for a few rows as for many of
+/// the same pages, and nobody waits for a beat's record: the first is written at once.
+const PAUSE: Duration = Duration::from_millis(25);
 
 pub(crate) const META: Table<(), Meta> = Table::new("coordinator");
 const WORKERS: Table<WorkerId, WorkerRecord> = Table::new("workers");
@@ -57,6 +62,8 @@ pub(crate) struct Ledger {
     store: Arc<Store>,
     waiting: HashMap<WorkerId, BeatRecord>,
     syncing: bool,
+    /// No beats are written before this.
+    resting: Mono,
 }
 
 /// The newest beats that have become durable with one commit.
@@ -64,7 +71,7 @@ pub(crate) type Durable = Vec<(WorkerId, BeatRecord)>;
 
 impl Ledger {
     pub(crate) fn new(store: Arc<Store>) -> Self {
-        Self { store, waiting: HashMap::new(), syncing: false }
+        Self { store, waiting: HashMap::new(), syncing: false, resting: Mono::default() }
     }
 
     /// Opens a new term, durably, and says which run the database belongs to.
@@ -122,16 +129,23 @@ impl Ledger {
         self.waiting.insert(id, record);
     }
 
-    /// Writes the waiting beats, unless the last ones are still on their way; `done` is told which
-    /// they were. Called after every batch of beats and after every commit of some.
+    /// When [`sync_beats`](Self::sync_beats) has something to write.
+    pub(crate) fn next_sync(&self) -> Option<Mono> {
+        (!self.syncing && !self.waiting.is_empty()).then_some(self.resting)
+    }
+
+    /// Writes the waiting beats, unless the last ones are still on their way or went only just now;
+    /// `done` is told which they were. Called after every batch of beats and after every commit of
+    /// some.
     pub(crate) fn sync_beats(
         &mut self,
+        now: Mono,
         done: impl FnOnce(Result<Durable, Arc<StorageError>>) + Send + 'static,
     ) {
-        if self.syncing || self.waiting.is_empty() {
+        if self.next_sync().is_none_or(|next| now < next) {
             return;
         }
-        self.syncing = true;
+        (self.syncing, self.resting) = (true, now + PAUSE);
         let beats: Arc<Durable> = Arc::new(self.waiting.drain().collect());
         let written = Arc::clone(&beats);
         self.store.submit(
