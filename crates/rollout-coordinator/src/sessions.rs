@@ -3,6 +3,7 @@
 
 use std::future::pending;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use rollout_transport::{
     PieceStream, Refusal, RejectReason, Session, Up, WireError, WorkSession, wire::Timing,
 };
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::doors::Doors;
@@ -52,7 +53,7 @@ impl Handler for Sessions {
             }
         };
         match self.registration(&mut session, identity).await {
-            Ok(candidate) => self.speak(session, candidate).await,
+            Ok(candidate) => self.speak(&mut session, candidate).await,
             Err(Some(rejection)) => self.reject(&session, Some(identity), rejection),
             Err(None) => {}
         }
@@ -232,7 +233,7 @@ impl Sessions {
 
     /// Hands the session's messages on until it ends. The engine waits for none of them, so that a
     /// failed send means that it has ended.
-    async fn speak(&self, mut session: Session, candidate: Box<Candidate>) {
+    async fn speak(&self, session: &mut Session, candidate: Box<Candidate>) {
         let (worker, id, end) = (candidate.worker, candidate.session, candidate.end.clone());
         let (reply, registered) = oneshot::channel();
         if self.engine.send(Message::Register(candidate, reply)).await.is_err() {
@@ -240,21 +241,21 @@ impl Sessions {
         }
         let epoch = match registered.await {
             Ok(Admission::Epoch(epoch)) => epoch,
-            Ok(Admission::Refused(why)) => return self.reject(&session, Some(worker), why),
+            Ok(Admission::Refused(why)) => return self.reject(session, Some(worker), why),
             Ok(Admission::Answered) | Err(_) => return,
         };
         let (pace, mut used) = (self.pace(), Used::default());
-        let mut gone = None;
+        let (mut ended, mut gone) = (pin!(end.cancelled()), None);
         loop {
             let line = tokio::select! {
                 biased;
-                () = end.cancelled() => break,
-                () = at(gone) => break,
+                () = ended.as_mut() => break,
+                () = at(&mut gone) => break,
                 line = session.up.next() => line,
             };
             if pace.take(&mut used, self.clock.now()).is_err() {
                 let detail = "more than 2000 lines at once, or 200 a second";
-                self.reject(&session, Some(worker), Rejection::new(RejectReason::Rate, detail));
+                self.reject(session, Some(worker), Rejection::new(RejectReason::Rate, detail));
                 break;
             }
             let message = match line {
@@ -266,19 +267,19 @@ impl Sessions {
                 Ok(Some(Up::Register { .. })) => {
                     let detail = "a second registration in one session";
                     let rejection = Rejection::new(RejectReason::Protocol, detail);
-                    self.reject(&session, Some(worker), rejection);
+                    self.reject(session, Some(worker), rejection);
                     break;
                 }
                 Err(error) if error.is_violation() => {
                     let rejection = Rejection::new(RejectReason::Protocol, describe(&error));
-                    self.reject(&session, Some(worker), rejection);
+                    self.reject(session, Some(worker), rejection);
                     break;
                 }
                 Ok(None) | Err(_) => break,
             };
             if matches!(message, Message::Deregister { .. }) {
                 // Nobody waits for its beats any more, so nobody would end its session.
-                gone.get_or_insert_with(|| Instant::now() + self.registration_timeout);
+                gone.get_or_insert_with(|| Box::pin(sleep(self.registration_timeout)));
             }
             if self.engine.send(message).await.is_err() {
                 return;
@@ -288,10 +289,10 @@ impl Sessions {
     }
 }
 
-/// Returns at the instant, if there is one.
-async fn at(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
+/// Returns when the time is over, if it runs. Most sessions never need one: it is no part of them.
+async fn at(time: &mut Option<Pin<Box<Sleep>>>) {
+    match time {
+        Some(time) => time.await,
         None => pending().await,
     }
 }

@@ -15,12 +15,11 @@ use tokio::io::AsyncBufReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_util::sync::DropGuard;
 
 use crate::http::{CONNECTION_WINDOW, NDJSON, SEND_BUFFER, SESSION, STREAM_WINDOW};
 use crate::lines::{self, LineBody, LineSink, LineStream};
 use crate::meter::Meter;
-use crate::tasks::Tasks;
+use crate::tasks::{KillOnDrop, Tasks};
 use crate::tls::Tls;
 use crate::verify::{explain, is_about_certificate};
 use crate::wire::{Down, Up};
@@ -128,7 +127,7 @@ pub(crate) async fn dial<B>(
     addr: &str,
     tls: &Tls,
     settings: impl FnOnce(Tasks) -> http2::Builder<Tasks>,
-) -> Result<(http2::SendRequest<B>, Tasks, DropGuard), ConnectError>
+) -> Result<(http2::SendRequest<B>, Tasks, KillOnDrop), ConnectError>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

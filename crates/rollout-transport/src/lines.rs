@@ -173,28 +173,33 @@ impl<T: DeserializeOwned> LineStream<T> {
     /// # Errors
     /// When a line is too long or malformed, or the stream is cut; it gives nothing afterwards.
     pub async fn next(&mut self) -> Result<Option<T>, WireError> {
-        let next = self.read().await;
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The same, polled: what waits for a line holds no more than this stream.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, WireError>> {
+        let next = ready!(self.poll_read(cx));
         if !matches!(next, Ok(Some(_))) {
             self.body = None;
         }
-        next
+        Poll::Ready(next)
     }
 
-    async fn read(&mut self) -> Result<Option<T>, WireError> {
-        let Some(body) = &mut self.body else { return Ok(None) };
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, WireError>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(Ok(None)) };
         loop {
             if let Some(message) = self.splitter.message()? {
-                return Ok(Some(message));
+                return Poll::Ready(Ok(Some(message)));
             }
-            match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+            match ready!(Pin::new(&mut *body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     let chunk = frame.into_data().unwrap_or_default();
                     self.meter.content(chunk.len());
                     self.splitter.push(chunk);
                 }
-                Some(Err(error)) => return Err(WireError::Lost(error)),
-                None if self.splitter.is_empty() => return Ok(None),
-                None => return Err(WireError::Truncated),
+                Some(Err(error)) => return Poll::Ready(Err(WireError::Lost(error))),
+                None if self.splitter.is_empty() => return Poll::Ready(Ok(None)),
+                None => return Poll::Ready(Err(WireError::Truncated)),
             }
         }
     }

@@ -1,10 +1,12 @@
 //! The coordinator's side: accepts connections within limits, verifies who they are from, and
 //! hands each session to its [`Handler`].
 
-use std::future::{Future, Ready, ready};
+use std::future::{Future, Ready, poll_fn, ready};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rollout_core::config::Limits;
@@ -13,7 +15,7 @@ use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::admission;
 use crate::bodies::{PieceSink, PieceStream};
@@ -211,26 +213,32 @@ pub type DownSink = LineSink<Down>;
 pub struct UpStream {
     lines: LineStream<Up>,
     down: WeakSink<Down>,
-    stop: CancellationToken,
+    /// Asked for once, and not anew for each line.
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl UpStream {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         lines: LineStream<Up>,
         down: WeakSink<Down>,
         stop: CancellationToken,
     ) -> Self {
-        Self { lines, down, stop }
+        Self { lines, down, stop: Box::pin(stop.cancelled_owned()) }
     }
 
-    /// The next line; none when the worker has ended its side or the server is closing. Cancel-safe.
+    /// The next line; none when the worker has ended its side, or when no line has arrived and the
+    /// server is closing. Cancel-safe.
     ///
     /// # Errors
     /// When a line is too long or malformed, which the worker is told with [`Down::Rejected`]; when
     /// the stream is cut. It gives nothing afterwards.
     pub async fn next(&mut self) -> Result<Option<Up>, WireError> {
-        let Some(next) = self.stop.run_until_cancelled(self.lines.next()).await else {
-            return Ok(None);
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Up>, WireError>> {
+        let Poll::Ready(next) = self.lines.poll_next(cx) else {
+            return self.stop.as_mut().poll(cx).map(|()| Ok(None));
         };
         if let Err(error) = &next
             && error.is_violation()
@@ -240,7 +248,7 @@ impl UpStream {
             // A worker that does not read either is cut off without a word.
             let _ = down.try_send(Down::Rejected { reason, detail: error.to_string() });
         }
-        next
+        Poll::Ready(next)
     }
 }
 
