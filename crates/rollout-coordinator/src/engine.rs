@@ -19,7 +19,7 @@ use rollout_core::event::{
 use rollout_core::{Clock, Mono, RunId, WorkerId};
 use rollout_storage::StorageError;
 use rollout_transport::{Down, DownSink, FenceReason, RejectReason};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +49,11 @@ pub(crate) struct Connected {
     durable: u64,
 }
 
+/// Acknowledgements that go out together.
+pub(crate) type Acks = Vec<(DownSink, Down)>;
+/// As many turns may wait to be delivered; the next delivers its own.
+pub(crate) const TURNS: usize = 64;
+
 pub(crate) struct Engine {
     pub(crate) run_id: RunId,
     pub(crate) term: u64,
@@ -68,6 +73,9 @@ pub(crate) struct Engine {
     /// For the ledger's writer to answer through.
     pub(crate) outbox: mpsc::WeakSender<Message>,
     pub(crate) sessions: HashMap<WorkerId, Connected>,
+    /// The acknowledgements of this turn, and who delivers them.
+    pub(crate) acks: Acks,
+    pub(crate) postman: mpsc::Sender<Acks>,
     /// What the work thread reads; nothing here waits for it.
     pub(crate) board: Arc<Board>,
 }
@@ -105,6 +113,7 @@ impl Engine {
                     other => self.handle(now, other),
                 }
             }
+            self.post_acks();
             let stalled = self.watchdog.is_stalled();
             #[cfg(feature = "faults")]
             let stalled = stalled && !rollout_core::faults::stall_credit_is_off();
@@ -302,7 +311,8 @@ impl Engine {
             }
         };
         self.board.beat(worker, now);
-        let _ = connected.down.try_send(Down::Ack { beat, durable: connected.durable });
+        let ack = Down::Ack { beat, durable: connected.durable };
+        self.acks.push((connected.down.clone(), ack));
         self.ledger.beat(worker, BeatRecord { epoch, beat, unix_ms: self.clock.unix_ms() });
         let wanted = match self.heartbeats {
             HeartbeatEvents::All => true,
@@ -316,6 +326,20 @@ impl Engine {
             self.carry_out(now, worker, epoch, effect);
         }
         self.skew(now, worker, epoch, unix_ms);
+    }
+
+    /// Hands over this turn's acknowledgements. Each one sent from here would wake the thread of the
+    /// connections by a system call of its own.
+    fn post_acks(&mut self) {
+        if self.acks.is_empty() {
+            return;
+        }
+        let acks = std::mem::take(&mut self.acks);
+        if let Err(TrySendError::Full(acks) | TrySendError::Closed(acks)) =
+            self.postman.try_send(acks)
+        {
+            deliver(acks);
+        }
     }
 
     /// Compares the worker's wall clock with this one, for people.
@@ -436,6 +460,20 @@ impl Engine {
             let _ = connected.down.try_send(Down::Stopping);
             connected.end.cancel();
         }
+    }
+}
+
+/// Delivers acknowledgements on the thread of the connections, for as long as there is an engine.
+pub(crate) async fn deliver_acks(mut posted: mpsc::Receiver<Acks>) {
+    while let Some(acks) = posted.recv().await {
+        deliver(acks);
+    }
+}
+
+/// A full session queue means a peer that does not read: it misses the acknowledgement.
+fn deliver(acks: Acks) {
+    for (down, ack) in acks {
+        let _ = down.try_send(ack);
     }
 }
 

@@ -111,7 +111,7 @@ impl Port {
 /// A running coordinator. Dropping it ends it without a word to the workers.
 pub struct Coordinator {
     server: Server,
-    /// Shows the engine that connections are being served.
+    /// Show the engine that connections are being served, and deliver what it acknowledges.
     pulse: JoinSet<()>,
     engine: mpsc::Sender<Message>,
     ended: oneshot::Receiver<Result<(), Arc<StorageError>>>,
@@ -180,6 +180,7 @@ impl Coordinator {
             known_workers,
         };
         emit.emit(now, None, started.into());
+        let (postman, posted) = mpsc::channel(engine::TURNS);
         let runner = Engine {
             run_id: meta.run_id,
             term: meta.term,
@@ -196,10 +197,13 @@ impl Coordinator {
             inbox,
             outbox,
             sessions: HashMap::new(),
+            acks: Vec::new(),
+            postman,
             board: work.board(),
         };
         let (thread, ended) = spawn(runner)?;
         let mut pulse = JoinSet::new();
+        pulse.spawn(engine::deliver_acks(posted));
         pulse.spawn(send_pulses(engine.clone(), Arc::clone(&clock)));
         let run_id = meta.run_id;
         Ok(Self { server, pulse, engine, ended, thread, work, run_id, clock, emit, refusals, tail })
