@@ -3,10 +3,12 @@
 //! Who has not proven an identity can hold a place among the handshakes only, and that briefly when
 //! others wait; who has can hold a few connections. Neither can keep the rest of a fleet out.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
@@ -99,7 +101,14 @@ async fn shake_hands<H: Handler>(
     // Without it a beat's acknowledgement could wait for the peer's delayed ACK; on a socket that
     // is already dead the next read says so.
     let _ = tcp.set_nodelay(true);
-    let shaking = entry.cut.run_until_cancelled(shared.tls.accept(tcp));
+    let shaking = entry.cut.run_until_cancelled(async {
+        // A fleet that comes back all at once waits here, and some give up meanwhile: they cost no
+        // signature.
+        if tcp.ready(Interest::READABLE).await?.is_read_closed() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        shared.tls.accept(tcp).await
+    });
     let shaken = match timeout(limit, shaking).await {
         Ok(Some(shaken)) => shaken,
         Ok(None) => {
