@@ -144,6 +144,11 @@ impl Load {
         std::mem::take(&mut *self.shared.samples.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// How many sessions are registered now.
+    pub(crate) fn sessions(&self) -> usize {
+        self.shared.open.load(Relaxed)
+    }
+
     /// Acknowledged beats so far.
     pub(crate) fn acks(&self) -> u64 {
         self.shared.acks.load(Relaxed)
