@@ -80,7 +80,7 @@ fn group(size: u32, points: &[Point]) -> Group {
 fn simulate(args: &LivenessArgs, size: u32) -> Result<Point, BenchError> {
     let [seconds, calm] = SECONDS;
     // Small fleets for longer, so that there is something to measure.
-    let seconds = seconds.max((BEATS / size / 2).saturating_sub(calm)).min(600);
+    let seconds = seconds.max((BEATS / size / 2).saturating_sub(calm)).min(30);
     let (size, seconds) = (size.to_string(), seconds.to_string());
     let options = ["--json", "1", "--workers", &size, "--seconds", &seconds];
     let spawn = Spawn::new(&args.simulate).args(options);
