@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,6 +25,9 @@ use crate::verify::{Unproven, explain, identity_of, is_about_certificate};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// While others wait to be let in, a handshake may take this part of its time-out.
 const CROWDED: u32 = 5;
+/// When the system asks a silent peer whether it is there, and how often until it is given up.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10));
 
 /// What a connection holds for as long as it lasts: its place among all, and among its peer's.
 pub(crate) struct Place {
@@ -101,6 +105,8 @@ async fn shake_hands<H: Handler>(
     // Without it a beat's acknowledgement could wait for the peer's delayed ACK; on a socket that
     // is already dead the next read says so.
     let _ = tcp.set_nodelay(true);
+    // A peer whose machine or network is gone says nothing, and might hold its place for ever.
+    let _ = SockRef::from(&tcp).set_tcp_keepalive(&KEEPALIVE);
     let shaking = entry.cut.run_until_cancelled(async {
         // A fleet that comes back all at once waits here, and some give up meanwhile: they cost no
         // signature.

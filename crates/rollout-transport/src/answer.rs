@@ -76,6 +76,15 @@ impl Answering {
     pub(crate) const fn now(response: Response<Answer>) -> Self {
         Self::Now(Some(response))
     }
+
+    /// As HEAD is answered: a body would break the stream.
+    pub(crate) fn without_body(self) -> Self {
+        let bare = |response: Response<Answer>| response.map(|_| Answer::Whole(None));
+        match self {
+            Self::Now(response) => Self::Now(response.map(bare)),
+            Self::Later(response) => Self::Later(Box::pin(async move { bare(response.await) })),
+        }
+    }
 }
 
 impl Future for Answering {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::Service;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rollout_core::pace::Used;
 use rollout_core::{Mono, Pace};
@@ -163,6 +163,12 @@ impl<H: Handler> Connection<H> {
     }
 
     fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Answering {
+        let is_head = request.method() == Method::HEAD;
+        let answering = self.answer_whole(request);
+        if is_head { answering.without_body() } else { answering }
+    }
+
+    fn answer_whole(self: &Arc<Self>, request: Request<Incoming>) -> Answering {
         let route = Route::of(request.method(), request.uri());
         let of_blob = route.as_ref().is_ok_and(Route::is_of_blob);
         let counted = if of_blob { self.count_blob() } else { self.count_request() };

@@ -92,12 +92,14 @@ impl<H: Handler> Connection<H> {
         }
         let connection = Arc::clone(self);
         Answering::Later(Box::pin(async move {
-            let of_blob = route.is_of_blob();
+            let (of_blob, asks) = (route.is_of_blob(), matches!(route, Route::HasBlob(_)));
             let closing = connection.shared.stop.clone();
             let answer = connection.answer_later(route, body, open);
             let answer = closing.run_until_cancelled(answer).await;
             answer.unwrap_or(Err(Denied::Stopping)).unwrap_or_else(|denied| {
-                if of_blob {
+                // Whether a blob is there is asked before each upload: that it is not is no failure.
+                let is_answer = asks && matches!(denied, Denied::NotFound(_));
+                if of_blob && !is_answer {
                     connection.count_request();
                 }
                 answer::denied(&denied)

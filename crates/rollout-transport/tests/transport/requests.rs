@@ -117,6 +117,19 @@ async fn requests_of_blobs_have_a_budget_of_their_own_and_those_that_fail_have_n
 }
 
 #[tokio::test]
+async fn whether_a_blob_is_there_may_be_asked_before_each_of_many_uploads() {
+    let mut fleet = Fleet::new();
+    let mut http = fleet.http(&worker()).await;
+    let path = format!("/v1/blobs/{}", "0".repeat(64));
+    for _ in 0..1_500 {
+        let (status, _) = http.ask(ask(Method::HEAD, &path, "")).await;
+        assert_eq!(status, StatusCode::NOT_FOUND);
+    }
+    assert!(fleet.refusals.try_recv().is_err());
+    fleet.still_serves().await;
+}
+
+#[tokio::test]
 async fn a_connection_that_is_dropped_with_its_last_clone_is_closed_and_an_open_one_is_not() {
     let fleet = Fleet::new();
     let remote = Remote::open(&fleet.addr, &fleet.pki.tls(&client()), LONG).await.unwrap();
