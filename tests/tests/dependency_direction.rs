@@ -73,13 +73,13 @@ const ALLOWED: &[Row] = &[
     ),
     Row(
         "xtask",
-        "clap rollout-core rollout-harness rollout-process tempfile",
+        "clap rollout-core rollout-harness rollout-process tempfile toml",
         "assert_cmd nix predicates rand",
     ),
     Row(
         "rollout-acceptance",
-        "rollout-core rollout-harness rollout-process serde_json tempfile toml",
-        "rollout-transport rustls tokio",
+        "rollout-core rollout-harness rollout-process tempfile toml",
+        "rollout-transport rustls serde_json tokio",
     ),
     Row("rust_cdylib_sample", "rollout-plugin-sdk serde_json", ""),
     Row("rollout-fuzz", "libfuzzer-sys rollout-plugin-host rollout-transport", ""),

@@ -48,8 +48,73 @@ pub(crate) enum Command {
     Judge(JudgeArgs),
     /// Check that cargo, a C compiler and python3 >= 3.11 are there
     Preflight,
-    /// Do what continuous integration does: preflight, format, clippy, tests, smoke
-    Ci,
+    /// Do what continuous integration does: all of its jobs, or one
+    Ci(CiArgs),
+    /// Look for what people forget: sizes, module docs, forbidden calls, keys, topics, fixtures
+    Tidy,
+}
+
+const CI_EXAMPLE: &str = "\
+Examples:
+  cargo xtask ci
+  cargo xtask ci lint
+  cargo xtask ci commitlint --range main..HEAD";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = CI_EXAMPLE, after_long_help = format!("{CI_EXAMPLE}\n\n{EXIT_CODES}"))]
+pub(crate) struct CiArgs {
+    /// The job; without one all of them are run, and the first that failed gives the exit code
+    #[arg(value_enum)]
+    pub(crate) job: Option<Job>,
+    /// The commits that commitlint and docs-test-policy look at, as git understands it [default: all
+    /// since there are these checks]
+    #[arg(long, value_name = "A..B")]
+    pub(crate) range: Option<String>,
+    /// Build a tool that is missing with `cargo install`
+    #[arg(long)]
+    pub(crate) install: bool,
+}
+
+/// The jobs, in the order in which all of them are run: the quick ones first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Job {
+    /// Commit messages are Conventional Commits
+    Commitlint,
+    /// A change of behaviour comes with a test or with documentation
+    DocsTestPolicy,
+    /// Every dependency is used by the code that is built with it
+    UnusedDeps,
+    /// Format, tidy, clippy with warnings denied
+    Lint,
+    /// Bans, licences and sources of all dependencies (cargo-deny)
+    Deny,
+    /// Which crate may use which, and where `unsafe` may be
+    ArchitectureLint,
+    /// Rustdoc without a warning, private items included
+    RustdocCheck,
+    /// The book's links, and the book (mdBook)
+    DocsBuild,
+    /// `cargo test`, the acceptance tests included
+    Test,
+    /// The smoke run
+    Smoke,
+}
+
+impl Job {
+    /// All of them.
+    pub(crate) fn all() -> Vec<Self> {
+        Self::value_variants().to_vec()
+    }
+
+    /// The name, here and in the workflow.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// The names of all of them.
+    pub(crate) fn names() -> Vec<String> {
+        Self::all().into_iter().map(Self::name).collect()
+    }
 }
 
 const SMOKE_EXAMPLE: &str = "\

@@ -1,10 +1,10 @@
-//! Running cargo, with its output as it comes.
+//! Running cargo and other programs, with their output as it comes.
 
 use std::time::Duration;
 
 use rollout_harness::binaries::cargo_command;
 use rollout_harness::{Interrupt, interrupt};
-use rollout_process::{Io, Ladder};
+use rollout_process::{Io, Ladder, Spawn};
 
 use crate::complain;
 
@@ -13,8 +13,12 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Runs one command of cargo. Its failure is a failure, whatever code it gives that.
 pub(crate) fn cargo(args: &[&str], interrupt: &Interrupt) -> u8 {
-    let spawned = cargo_command().args(args).stdout(Io::Inherit).spawn();
-    let child = match spawned {
+    run(cargo_command().args(args), interrupt)
+}
+
+/// Runs any program likewise.
+pub(crate) fn run(spawn: Spawn, interrupt: &Interrupt) -> u8 {
+    let child = match spawn.stdout(Io::Inherit).spawn() {
         Ok(child) => child,
         Err(error) => {
             complain(&error.to_string());

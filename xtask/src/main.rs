@@ -2,9 +2,11 @@
 
 mod args;
 mod bench;
+mod book;
 mod cargo;
 mod chaos;
 mod ci;
+mod commits;
 mod detection;
 mod files;
 mod orphans;
@@ -13,6 +15,9 @@ mod prepare;
 mod scenario;
 mod simulate;
 mod smoke;
+mod tidy;
+mod tree;
+mod unused;
 mod work;
 
 use std::io::{self, Write};
@@ -63,6 +68,7 @@ fn main() -> ExitCode {
         Command::Work(args) => work::run(&args, &interrupt),
         Command::Judge(args) => chaos::judge(&args),
         Command::Preflight => preflight::run(),
-        Command::Ci => ci::run(&interrupt),
+        Command::Ci(args) => ci::run(&args, &interrupt),
+        Command::Tidy => tidy::run(),
     })
 }

@@ -1,3 +1,5 @@
+//! What a fleet refuses, and that an interrupt ends what it waits for.
+
 use std::path::Path;
 
 use nix::sys::signal::Signal;

@@ -1,3 +1,5 @@
+//! What each kind of harm does to connections through a link, and what healing brings back.
+
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,3 +1,5 @@
+//! Made-up runs: a good one passes, and each that is a little worse fails by name.
+
 use std::time::UNIX_EPOCH;
 
 use rollout_core::{Body, Event, Level};

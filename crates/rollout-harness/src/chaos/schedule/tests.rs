@@ -1,3 +1,5 @@
+//! What a schedule may hold, and what a seed draws.
+
 use proptest::prelude::*;
 
 use super::*;

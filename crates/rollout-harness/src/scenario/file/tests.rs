@@ -1,3 +1,5 @@
+//! Scenarios that are read, and those that are refused.
+
 use super::*;
 
 const GOOD: &str = r#"
