@@ -1,4 +1,5 @@
 //! The command line.
+#![expect(rustdoc::invalid_html_tags, reason = "help is shown by a terminal, not by a browser")]
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;

@@ -167,7 +167,7 @@ pub(crate) struct CertIssue {
     /// The certificate authority's directory
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,
-    /// Whom it speaks for: /coordinator, /worker/<ULID> or /client/<name>
+    /// Whom it speaks for: /coordinator, /worker/ULID or /client/NAME
     #[arg(long)]
     pub(crate) identity: Identity,
     /// A host name or address it also names; may be given several times

@@ -1,6 +1,6 @@
 //! Chaos: random faults on a fleet of real workers, and a judge that reads the logs alone.
 //!
-//! A [`Schedule`] is drawn from a seed and says what is done to whom and when; [`run`] carries it
+//! A [`Schedule`] is drawn from a seed and says what is done to whom and when; [`run()`] carries it
 //! out. What was seen is a [`Record`](crate::Record), and [`judge`] is a pure function of it, so
 //! that a run can be judged again when it is long over: [`bundle`] keeps what that needs.
 
