@@ -45,12 +45,12 @@ const ALLOWED: &[Row] = &[
         "rollout-coordinator",
         "rollout-core rollout-storage rollout-transport serde serde_json sha2 thiserror tokio \
          tokio-util tracing",
-        "proptest tempfile",
+        "bytes proptest tempfile",
     ),
     Row(
         "rollout-worker",
-        "humantime rand rollout-core rollout-plugin-host rollout-storage rollout-transport serde \
-         serde_json thiserror tokio tracing",
+        "bytes humantime rand rollout-core rollout-plugin-host rollout-storage rollout-transport \
+         serde serde_json sha2 thiserror tokio tracing",
         "proptest tempfile",
     ),
     Row(
