@@ -56,9 +56,9 @@ const ALLOWED: &[Row] = &[
     Row(
         "rollout-cli",
         "bytes clap clap_complete humantime rollout-coordinator rollout-core rollout-plugin-host \
-         rollout-process rollout-storage rollout-transport rollout-worker serde_json tempfile \
-         thiserror tokio tracing tracing-subscriber",
-        "assert_cmd predicates",
+         rollout-process rollout-storage rollout-transport rollout-worker serde serde_json sha2 \
+         tempfile terminal_size thiserror tokio toml tracing tracing-subscriber",
+        "assert_cmd predicates proptest",
     ),
     Row(
         "rollout-harness",
@@ -67,8 +67,9 @@ const ALLOWED: &[Row] = &[
     ),
     Row(
         "rollout-bench",
-        "bytes clap nix rollout-core rollout-plugin-host rollout-process serde_json tempfile \
-         thiserror tokio",
+        "bytes clap hyper hyper-util nix rand rcgen redb rollout-core rollout-plugin-host \
+         rollout-process rollout-storage rollout-transport rustls serde serde_json tempfile \
+         thiserror tokio tokio-rustls",
         "",
     ),
     Row(

@@ -10,7 +10,7 @@ use crate::tree::Complaint;
 /// How long git may take to write out the commits.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The commits since this one are looked at; those before it were made before these checks.
-const SINCE: &str = "4bf0c439376c9ac1c398db9839e89d2157fce939";
+const SINCE: &str = "bf6f0dca10f1c309e7aa8517608074e6e656f850";
 /// A commit's text: hash, message and files, each begun by a byte that is in none of them.
 const FORMAT: &str = "--format=%x01%h%x02%B%x03";
 

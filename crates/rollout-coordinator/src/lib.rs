@@ -38,7 +38,7 @@ use tokio::time::sleep;
 
 use crate::doors::Doors;
 use crate::engine::Engine;
-use crate::ledger::{Ledger, Standing, WorkerRecord};
+use crate::ledger::{Ledger, Meta, Standing, WorkerRecord};
 use crate::liveness::{Liveness, State};
 use crate::mailbox::Message;
 use crate::refusals::Refusals;
@@ -144,17 +144,15 @@ impl Coordinator {
     ) -> Result<Self, CoordinatorError> {
         let store = Arc::new(store);
         let ledger = Ledger::new(Arc::clone(&store));
-        let meta = ledger.begin_term(config.run_id).map_err(CoordinatorError::Ledger)?;
-        if let Some(wanted) = config.run_id.filter(|run| *run != meta.run_id) {
-            return Err(CoordinatorError::OtherRun { found: meta.run_id, wanted });
-        }
+        let meta = begin_term(&ledger, config.run_id)?;
         emit.lead(meta.run_id);
         let (engine, inbox) = mpsc::channel(mailbox::QUEUE);
         let outbox = engine.downgrade();
         let interval = config.events.worker_rejected_interval;
         let refusals = Arc::new(Refusals::new(interval, Arc::clone(&emit)));
-        let known = ledger.workers().map_err(|error| CoordinatorError::Ledger(Arc::new(error)))?;
-        let floor = ledger.floor().map_err(|error| CoordinatorError::Ledger(Arc::new(error)))?;
+        let unread = |error| CoordinatorError::Ledger(Arc::new(error));
+        let known = ledger.workers().map_err(unread)?;
+        let floor = ledger.floor().map_err(unread)?;
         let outside = Outside { clock: Arc::clone(&clock), emit: Arc::clone(&emit) };
         let work = WorkThread::start(store, meta.term, &known, outside)?;
         let sessions = Sessions {
@@ -172,13 +170,7 @@ impl Coordinator {
         let now = clock.now();
         let mut liveness = restore(config, &known, now);
         liveness.restore_floor(floor);
-        let known_workers = liveness.live() as u64;
-        let started = CoordinatorStarted {
-            term: meta.term,
-            listen_addr: server.local_addr().to_string(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            known_workers,
-        };
+        let started = started(meta.term, server.local_addr(), liveness.live());
         emit.emit(now, None, started.into());
         let (postman, posted) = mpsc::channel(engine::TURNS);
         let runner = Engine {
@@ -262,6 +254,26 @@ impl Coordinator {
             Ok(outcome) => outcome.and(work?).map_err(CoordinatorError::Ledger),
             Err(_) => Err(CoordinatorError::EngineLost),
         }
+    }
+}
+
+fn started(term: u64, listen_addr: SocketAddr, known_workers: usize) -> CoordinatorStarted {
+    CoordinatorStarted {
+        term,
+        listen_addr: listen_addr.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        known_workers: known_workers as u64,
+    }
+}
+
+/// The next term of the run that is asked for, if it is the one in the database.
+fn begin_term(ledger: &Ledger, wanted: Option<RunId>) -> Result<Meta, CoordinatorError> {
+    let meta = ledger.begin_term(wanted).map_err(CoordinatorError::Ledger)?;
+    match wanted {
+        Some(wanted) if wanted != meta.run_id => {
+            Err(CoordinatorError::OtherRun { found: meta.run_id, wanted })
+        }
+        _ => Ok(meta),
     }
 }
 

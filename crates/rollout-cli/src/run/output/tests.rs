@@ -1,3 +1,5 @@
+//! The files of a run against what was committed, wherever they are cut.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

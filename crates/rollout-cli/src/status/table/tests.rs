@@ -1,3 +1,5 @@
+//! What `rollout status` prints, to the letter.
+
 use rollout_core::job::{JobLimits, JobSpec};
 use rollout_core::{JobId, RunId, WorkerId};
 use rollout_transport::work::Standing;
