@@ -54,7 +54,11 @@ Example: rollout status runs/cartpole --watch
          rollout status --coordinator host:50051 --tls-dir tls")]
     Status(StatusArgs),
     /// Show what happened in a run, in the order of time, as JSON lines
-    #[command(after_help = "Example: rollout events runs/cartpole --topic worker_failed")]
+    #[command(after_help = "\
+Example: rollout events runs/cartpole --topic worker_failed
+         rollout events --coordinator host:50051 --tls-dir tls --follow
+
+With --coordinator, these are the newest lines of its own event stream.")]
     Events(EventsArgs),
     /// Run a coordinator: it knows every worker and says when one has failed
     #[command(subcommand)]

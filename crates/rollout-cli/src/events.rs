@@ -1,4 +1,7 @@
-//! `rollout events`: what the processes of a run wrote, as one stream in the order of time.
+//! `rollout events`: what the processes of a run wrote, as one stream in the order of time, or what
+//! a coordinator says.
+
+mod afar;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,6 +17,7 @@ use crate::error::CliError;
 use crate::run::args::EventsArgs;
 use crate::run::dir::RunDir;
 use crate::run::error::RunError;
+use crate::run::request::FleetAt;
 use crate::signals::Signals;
 
 /// How often files are looked at for more.
@@ -29,16 +33,9 @@ struct Head<'a> {
 }
 
 pub(crate) fn run(args: &EventsArgs) -> Result<(), CliError> {
-    let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from("."));
-    let events = RunDir::new(&dir).events();
-    if !events.is_dir() {
-        return Err(RunError::NoRun(dir).into());
-    }
-    let mut merge = Merge { dir: events, tails: BTreeMap::new(), topics: args.topics.clone() };
-    let mut out = BufWriter::new(io::stdout());
-    let outcome = match args.follow {
-        false => merge.drain(&mut out),
-        true => follow(&mut merge, &mut out),
+    let outcome = match FleetAt::from_args(&args.fleet)? {
+        Some(fleet) => afar::run(args, &fleet),
+        None => of_dir(args),
     };
     match outcome {
         // Whoever reads has read enough.
@@ -46,6 +43,20 @@ pub(crate) fn run(args: &EventsArgs) -> Result<(), CliError> {
         Err(Trouble::Out(error)) => Err(CliError::Output(error)),
         Err(Trouble::Other(error)) => Err(*error),
         Ok(()) => Ok(()),
+    }
+}
+
+fn of_dir(args: &EventsArgs) -> Result<(), Trouble> {
+    let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from("."));
+    let events = RunDir::new(&dir).events();
+    if !events.is_dir() {
+        return Err(RunError::NoRun(dir).into());
+    }
+    let mut merge = Merge { dir: events, tails: BTreeMap::new(), topics: args.topics.clone() };
+    let mut out = BufWriter::new(io::stdout());
+    match args.follow {
+        false => merge.drain(&mut out),
+        true => follow(&mut merge, &mut out),
     }
 }
 

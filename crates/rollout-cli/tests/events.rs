@@ -1,10 +1,14 @@
-//! A real coordinator's event stream, read over the wire beside its standard output.
+//! A real coordinator's event stream, read over the wire beside its standard output, by the library
+//! and by `rollout events`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use rollout_core::{Incarnation, TimeBudget, WorkerId};
@@ -29,7 +33,10 @@ struct Coordinator {
 
 impl Coordinator {
     fn start() -> Self {
-        let dir = tempdir().unwrap();
+        Self::start_in(tempdir().unwrap())
+    }
+
+    fn start_in(dir: TempDir) -> Self {
         let config = "listen = \"127.0.0.1:0\"\nstorage = \"c.db\"\ntls_dir = \"tls\"\n";
         fs::write(dir.path().join("c.toml"), config).unwrap();
         let mut child = Spawn::new(assert_cmd::cargo::cargo_bin!("rollout"))
@@ -47,6 +54,13 @@ impl Coordinator {
                 return Self { dir, child, stdout, addr };
             }
         }
+    }
+
+    /// Kills it, and starts another one on its files.
+    fn again(self) -> Self {
+        self.child.handle().signal_main(Signal::SIGKILL);
+        self.child.wait_timeout(LONG).unwrap();
+        Self::start_in(self.dir)
     }
 
     async fn client(&self) -> Remote {
@@ -141,4 +155,128 @@ async fn readers_from_afar_need_nobody_who_reads_standard_output() {
     coordinator.child.handle().signal_main(Signal::SIGTERM);
     assert_eq!(read(&mut lines).await, None);
     assert!(coordinator.child.wait_timeout(LONG).unwrap().success());
+}
+
+/// What a coordinator is reached through, so that connections can be cut and led elsewhere.
+struct Way {
+    addr: String,
+    to: Arc<Mutex<String>>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Way {
+    fn new(to: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let to = Arc::new(Mutex::new(to.to_owned()));
+        let way = Self { addr, to, open: Arc::default() };
+        let (to, open) = (Arc::clone(&way.to), Arc::clone(&way.open));
+        thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                let to = to.lock().unwrap().clone();
+                if to.is_empty() {
+                    return;
+                }
+                let Ok(far) = TcpStream::connect(to) else { continue };
+                let pairs = [(&near, &far), (&far, &near)];
+                for (from, to) in pairs.map(|(a, b)| (a.try_clone(), b.try_clone())) {
+                    let (mut from, mut to) = (from.unwrap(), to.unwrap());
+                    thread::spawn(move || {
+                        // However it ends, both sides end.
+                        let _ = io::copy(&mut from, &mut to);
+                        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+                    });
+                }
+                open.lock().unwrap().extend([near, far]);
+            }
+        });
+        way
+    }
+
+    fn cut(&self) {
+        for stream in self.open.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        self.to.lock().unwrap().clear();
+        let _ = TcpStream::connect(&self.addr);
+        self.cut();
+    }
+}
+
+/// `rollout events` of the coordinator there, whose certificates are in `dir`.
+fn events(dir: &Path, addr: &str, more: &[&str]) -> (Child, BufReader<File>) {
+    let url = format!("https://{addr}");
+    let mut child = Spawn::new(assert_cmd::cargo::cargo_bin!("rollout"))
+        .args(["events", "--coordinator", &url, "--tls-dir", "tls"])
+        .args(more)
+        .current_dir(dir)
+        .stdout(Io::Pipe)
+        .stderr(Io::Null)
+        .spawn()
+        .unwrap();
+    let stdout = BufReader::new(File::from(child.take_stdout().unwrap()));
+    (child, stdout)
+}
+
+#[tokio::test]
+async fn the_command_follows_over_a_cut_and_a_new_coordinator_and_says_no_line_twice() {
+    let coordinator = Coordinator::start();
+    let way = Way::new(&coordinator.addr);
+    let (child, mut said) = events(coordinator.dir.path(), &way.addr, &["--follow"]);
+    let (mut lines, workers) = (Vec::new(), [(); 3].map(|()| WorkerId::generate()));
+    let mut until_beat = |worker: WorkerId| loop {
+        let line: Value = serde_json::from_str(&written(&mut said).unwrap()).unwrap();
+        let beat = line["topic"] == "worker_heartbeat" && line["worker_id"] == worker.to_string();
+        lines.push(line);
+        if beat {
+            return;
+        }
+    };
+    let _first = coordinator.worker(workers[0]).await;
+    until_beat(workers[0]);
+    way.cut();
+    let _second = coordinator.worker(workers[1]).await;
+    until_beat(workers[1]);
+    let coordinator = coordinator.again();
+    coordinator.addr.clone_into(&mut way.to.lock().unwrap());
+    let _third = coordinator.worker(workers[2]).await;
+    until_beat(workers[2]);
+    child.handle().signal_main(Signal::SIGINT);
+    assert!(child.wait_timeout(LONG).unwrap().success());
+    let seqs: Vec<_> = lines.iter().map(|line| line["seq"].as_u64().unwrap()).collect();
+    let newer = seqs.iter().rposition(|seq| *seq == 1).unwrap();
+    let [of_old, of_new] = [newer, seqs.len() - newer].map(|count| 1..=count as u64);
+    assert_eq!(seqs, of_old.chain(of_new).collect::<Vec<_>>(), "each line once");
+    let started = |line: &&Value| line["topic"] == "coordinator_started";
+    let terms: Vec<_> =
+        lines.iter().filter(started).map(|line| line["attrs"]["term"].as_u64()).collect();
+    assert_eq!(terms, [Some(1), Some(2)]);
+}
+
+#[tokio::test]
+async fn the_command_writes_the_coordinators_own_lines_of_a_topic_and_ends() {
+    let coordinator = Coordinator::start();
+    let worker = WorkerId::generate();
+    let _link = coordinator.worker(worker).await;
+    let dir = coordinator.dir.path();
+    let topics = ["--topic", "worker_registered", "--topic", "worker_ready"];
+    let (child, mut said) = events(dir, &coordinator.addr, &topics);
+    let mut stdout = coordinator.stdout;
+    for topic in ["worker_registered", "worker_ready"] {
+        let line = written(&mut said).unwrap();
+        assert!(line.contains(&format!("\"topic\":\"{topic}\"")), "{line}");
+        let own = std::iter::from_fn(|| written(&mut stdout)).find(|own| own.contains(topic));
+        assert_eq!(own, Some(line));
+    }
+    assert_eq!(written(&mut said), None);
+    assert!(child.wait_timeout(LONG).unwrap().success());
+    // Nobody at that address, the first time: no trying again.
+    let (child, mut said) = events(dir, "127.0.0.1:1", &["--follow"]);
+    assert_eq!(written(&mut said), None);
+    assert_eq!(child.wait_timeout(LONG).unwrap().code, Some(69));
 }

@@ -105,9 +105,11 @@ pub(crate) struct StatusArgs {
 #[derive(Debug, clap::Args)]
 pub(crate) struct EventsArgs {
     /// The directory of a run; by default this one
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", conflicts_with = "coordinator")]
     pub(crate) dir: Option<PathBuf>,
-    /// Go on with what is written later, until Ctrl-C
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
+    /// Go on with what is written later, until Ctrl-C; also when the coordinator is started again
     #[arg(long)]
     pub(crate) follow: bool,
     /// Only events of this topic; may be given several times
