@@ -358,6 +358,54 @@ async fn a_suspected_worker_loses_its_items_to_another_and_its_late_commit_is_re
 }
 
 #[tokio::test]
+async fn what_a_job_has_been_through_is_known_in_every_later_term_and_what_is_given_back_is_nothing()
+ {
+    let mut rig = Rig::new(2);
+    let work = rig.work();
+    let job = submit(&work, spec(5)).await;
+    let mut slow = rig.worker(0).await;
+    slow.want(5).await;
+    let mut leases = slow.granted().await;
+    while leases.len() < 5 {
+        leases.extend(slow.granted().await);
+    }
+    // One fails, one crashes, both for good as far as this worker goes, and one is given back.
+    let failure =
+        Failure { code: "bad".into(), message: "no".into(), traceback: None, stderr_tail: None };
+    let end = |lease: Lease| match lease.item {
+        0 => Said { lease, end: End::Failed(failure.clone()) },
+        _ => Said { lease, end: End::Lost { failure: failure.clone(), alone: true } },
+    };
+    slow.done(job, leases[..2].iter().copied().map(end).collect()).await;
+    assert_eq!(slow.acked().await.1, []);
+    slow.sink.send(WorkUp::Return { job, leases: vec![leases[2]] }).await.unwrap();
+    // The other two are taken from it, and what it says of one of them then is refused.
+    rig.thread.as_ref().unwrap().board().stands(rig.workers[0].0, 1, Standing::Suspected);
+    let mut quick = rig.worker(1).await;
+    quick.want(100).await;
+    let mut again = Vec::new();
+    while again.len() < 5 {
+        again.extend(quick.granted().await);
+    }
+    quick.done(job, again.into_iter().map(result).collect()).await;
+    assert_eq!(quick.acked().await.1, []);
+    slow.done(job, vec![result(leases[3])]).await;
+    assert_eq!(slow.acked().await.1.len(), 1);
+    let through = async |rig: &Rig| {
+        let (_, jobs) = rig.work().status().await.unwrap();
+        let [of] = &jobs[..] else { panic!("{jobs:?}") };
+        let standing = &of.standing;
+        [standing.done, standing.failures, standing.losses, standing.redispatched, standing.stale]
+    };
+    assert_eq!(through(&rig).await, [5, 1, 1, 2, 1]);
+    drop((work, slow, quick));
+    for _ in 0..2 {
+        rig.restart().await;
+        assert_eq!(through(&rig).await, [5, 1, 1, 2, 1]);
+    }
+}
+
+#[tokio::test]
 async fn an_item_that_always_fails_is_a_dead_letter_with_its_error_and_the_others_are_done() {
     let rig = Rig::new(1);
     let work = rig.work();

@@ -275,7 +275,8 @@ pub struct Standing {
     pub failures: u64,
     /// Crashes under items so far.
     pub losses: u64,
-    /// Items that were given to another worker so far.
+    /// Leases so far that were taken from workers that were lost, or seemed to be. What a worker gave
+    /// back is not among them.
     pub redispatched: u64,
     /// Outcomes that were refused so far.
     pub stale: u64,

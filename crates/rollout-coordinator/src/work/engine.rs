@@ -23,7 +23,7 @@ use super::blobs::Blobs;
 use super::board::Board;
 use super::handle::{Input, StreamId, View};
 use super::ledger::Ledger;
-use super::ledger::words::{Cause, Effect, Trouble};
+use super::ledger::words::{Cause, Effect, Tally, Trouble};
 use super::report;
 use super::store::{self, AckRecord, JobRecord, LeaseRecord, Next, spans};
 use super::tx::{After, Tx};
@@ -56,6 +56,8 @@ struct JobState {
     next: Next,
     /// The newest commit on disk.
     durable: u64,
+    /// What it has been through, as it was recorded last.
+    tally: Tally,
     view: watch::Sender<View>,
 }
 
@@ -112,11 +114,12 @@ impl Engine {
         let Start { ledger, store, term, blobs, clock, emit, board, inbox, incarnations, restored } =
             start;
         let now = clock.now();
-        let state = |(record, next): (JobRecord, Next)| {
+        let state = |(job, (record, next)): (JobId, (JobRecord, Next))| {
             let view = watch::Sender::new(View::default());
-            JobState { record, durable: next.seq, next, view }
+            let tally = restored.tallies.get(&job).copied().unwrap_or_default();
+            (job, JobState { record, durable: next.seq, next, tally, view })
         };
-        let jobs = restored.jobs.into_iter().map(|(job, of)| (job, state(of))).collect();
+        let jobs = restored.jobs.into_iter().map(state).collect();
         Self {
             ledger,
             store,
@@ -295,6 +298,17 @@ impl Engine {
         }
     }
 
+    /// Records what jobs have been through, together with what has brought it about: all that the
+    /// ledger has come to is on its way.
+    fn keep_tallies(&mut self, tx: &mut Tx) {
+        for (job, state) in &mut self.jobs {
+            if let Some(tally) = self.ledger.tally(*job).filter(|tally| *tally != state.tally) {
+                state.tally = tally;
+                tx.rows.tallies.push((*job, tally));
+            }
+        }
+    }
+
     /// Sends the gathered transaction off, unless one is under way.
     fn send_off(&mut self) -> Outcome {
         if self.flying.is_some() {
@@ -302,6 +316,7 @@ impl Engine {
         }
         let mut tx = std::mem::take(&mut self.tx);
         self.shorten_logs(&mut tx);
+        self.keep_tallies(&mut tx);
         tx.seal(|job| {
             let next = &mut self.jobs.get_mut(&job)?.next;
             next.seq += 1;

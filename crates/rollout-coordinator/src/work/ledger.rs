@@ -21,7 +21,7 @@ use rollout_core::{JobId, JobSpec, Mono, WorkerId};
 use rollout_transport::work::{Lease, Token};
 
 use self::items::Items;
-use self::words::{Accepted, Cause, Effect, PROGRESS_GRACE, Standing, Trouble, What};
+use self::words::{Accepted, Cause, Effect, PROGRESS_GRACE, Standing, Tally, Trouble, What};
 
 /// A job, as far as grants go.
 #[derive(Debug)]
@@ -36,10 +36,7 @@ struct Job {
     cost: Duration,
     /// The worker that is let run empty, for an item that is to be its only lease.
     reserved: Option<WorkerId>,
-    failures: u64,
-    losses: u64,
-    redispatched: u64,
-    stale: u64,
+    tally: Tally,
 }
 
 /// A worker, as far as grants go.
@@ -107,7 +104,7 @@ pub struct Counts {
     pub failures: u64,
     /// Crashes that counted against an item.
     pub losses: u64,
-    /// Leases that were over without an outcome.
+    /// Leases that were taken from workers that were lost, or seemed to be.
     pub redispatched: u64,
     /// Outcomes that were refused.
     pub stale: u64,
@@ -174,10 +171,7 @@ impl Ledger {
             used: used.unwrap_or_default(),
             cost: Duration::ZERO,
             reserved: None,
-            failures: 0,
-            losses: 0,
-            redispatched: 0,
-            stale: 0,
+            tally: Tally::default(),
         };
         self.jobs.insert(id, job);
         self.active.insert(id);
@@ -222,18 +216,25 @@ impl Ledger {
     #[must_use]
     pub fn counts(&self, id: JobId) -> Option<Counts> {
         let job = self.jobs.get(&id)?;
+        let Tally { failures, losses, redispatched, stale } = job.tally;
         Some(Counts {
             pending: job.items.pending(),
             leased: job.items.leased,
             done: job.items.done,
             dead: job.items.dead,
-            failures: job.failures,
-            losses: job.losses,
-            redispatched: job.redispatched,
-            stale: job.stale,
+            failures,
+            losses,
+            redispatched,
+            stale,
             workers: self.capable.get(&job.plugin).copied().unwrap_or(0),
             paused: job.paused,
         })
+    }
+
+    /// What the job has been through.
+    #[must_use]
+    pub fn tally(&self, id: JobId) -> Option<Tally> {
+        self.jobs.get(&id).map(|job| job.tally)
     }
 
     /// Counts what the epoch `epoch` of `worker` says has become of an item.
@@ -252,14 +253,14 @@ impl Ledger {
         let now = self.patient(now);
         let Some(job) = self.jobs.get_mut(&job_id) else { return Err(Token::Job) };
         let Some(worker) = self.workers.get_mut(&id).filter(|w| w.is_current(epoch)) else {
-            job.stale += 1;
+            job.tally.stale += 1;
             return Err(Token::Epoch);
         };
         worker.let_go(job_id, lease.item);
         let counted = match job.items.outcome(id, epoch, lease, what, &job.limits) {
             Ok(counted) => counted,
             Err(token) => {
-                job.stale += 1;
+                job.tally.stale += 1;
                 return Err(token);
             }
         };
@@ -267,8 +268,8 @@ impl Ledger {
             job.charge(job_id, worker, now.since(since));
             worker.unlease(job_id, lease.item);
         }
-        job.failures += u64::from(what == What::Failed);
-        job.losses += u64::from(what == What::Lost { alone: true });
+        job.tally.failures += u64::from(what == What::Failed);
+        job.tally.losses += u64::from(what == What::Lost { alone: true });
         self.settle(job_id, id, matches!(counted.accepted, Accepted::Again(_)));
         Ok(counted.accepted)
     }
@@ -390,12 +391,15 @@ impl Ledger {
             if cause == Cause::Suspected {
                 worker.taken.entry(job_id).or_default().insert(item);
             }
-            job.failures += u64::from(failed);
+            job.tally.failures += u64::from(failed);
             leases.push((item, attempt));
             out.extend(told((job_id, item), id, cause, before, accepted));
         }
         if !leases.is_empty() {
-            job.redispatched += leases.len() as u64;
+            // What was given back cost nothing, and what made no progress has failed.
+            if !matches!(cause, Cause::Returned | Cause::NoProgress) {
+                job.tally.redispatched += leases.len() as u64;
+            }
             out.push(Effect::Released { job: job_id, worker: id, leases, cause });
             self.settle(job_id, id, true);
         }
@@ -416,7 +420,7 @@ impl Ledger {
             for &item in items {
                 let before = job.items.trouble(item);
                 let Some(accepted) = job.items.blame(item, only, &job.limits) else { continue };
-                job.losses += u64::from(only);
+                job.tally.losses += u64::from(only);
                 out.extend(told((job_id, item), id, cause, before, accepted));
             }
             self.settle(job_id, id, true);

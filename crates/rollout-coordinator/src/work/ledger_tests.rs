@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use proptest::prelude::*;
 use rollout_core::job::Redispatch;
 
-use super::words::{Grant, Suspect, Trouble};
+use super::words::{Grant, Suspect, Tally, Trouble};
 use super::*;
 
 const WORKERS: usize = 3;
@@ -94,6 +94,7 @@ struct World {
     log: Vec<Record>,
     ended: Vec<(JobId, u64, bool)>,
     troubles: HashMap<(JobId, u64), Trouble>,
+    tallies: BTreeMap<JobId, Tally>,
 }
 
 #[derive(Debug, Clone)]
@@ -149,6 +150,7 @@ impl World {
             log: Vec::new(),
             ended: Vec::new(),
             troubles: HashMap::new(),
+            tallies: specs().into_iter().map(|(job, _)| (job, Tally::default())).collect(),
         };
         for (job, spec) in specs() {
             world.ledger.add_job(job, &spec);
@@ -290,6 +292,8 @@ impl World {
             && (what == What::Result || known.leased);
         let outcome = self.ledger.outcome(self.now, worker_id(w), epoch, job, lease, what);
         assert_eq!(outcome.is_ok(), expected, "{what:?} of {lease:?}: {outcome:?} {known:?}");
+        let tally = self.tallies.get_mut(&job).unwrap();
+        tally.stale += u64::from(outcome.is_err());
         let Ok(accepted) = outcome else { return };
         known.leased = false;
         known.failures += u32::from(what == What::Failed);
@@ -341,6 +345,8 @@ impl World {
                             self.log.push(Record::Release { job, worker, item, cause });
                         }
                         known.leased = false;
+                        let taken = !matches!(cause, Cause::Returned | Cause::NoProgress);
+                        self.tallies.get_mut(&job).unwrap().redispatched += u64::from(taken);
                         if cause == Cause::Suspected {
                             let w = (0..WORKERS).find(|w| worker_id(*w) == worker).unwrap();
                             self.taken[w].insert((job, item));
@@ -422,6 +428,10 @@ impl World {
         for ((job, item), trouble) in &self.troubles {
             self.ledger.restore_trouble(*job, *item, *trouble);
         }
+        for (job, tally) in &self.tallies {
+            // Of which the failures and losses are what items have been through.
+            self.ledger.restore_tally(*job, self.whole(*job, *tally));
+        }
         self.remember_taken();
         self.standing.iter_mut().for_each(|worker| worker.2 = false);
         self.credit = [0; WORKERS];
@@ -473,6 +483,14 @@ impl World {
         }
     }
 
+    /// The tally with what the job's items have been through in it.
+    fn whole(&self, job: JobId, tally: Tally) -> Tally {
+        let of = || self.items.iter().filter(|((of, _), _)| *of == job).map(|(_, known)| known);
+        let failures = of().map(|known| u64::from(known.failures)).sum();
+        let losses = of().map(|known| u64::from(known.losses)).sum();
+        Tally { failures, losses, ..tally }
+    }
+
     fn check(&self) {
         for (job, spec) in specs() {
             let of = || self.items.range((job, 0)..(job, spec.items)).map(|(_, known)| known);
@@ -480,6 +498,8 @@ impl World {
             assert_eq!(counts.leased, of().filter(|k| k.leased).count() as u64);
             assert_eq!(counts.done + counts.dead, of().filter(|k| k.ends > 0).count() as u64);
             assert_eq!(counts.pending + counts.leased + counts.done + counts.dead, spec.items);
+            let whole = self.whole(job, self.tallies[&job]);
+            assert_eq!(self.ledger.tally(job), Some(whole), "what was counted is not forgotten");
             assert!(of().all(|known| known.ends <= 1), "an item ends once");
         }
     }
@@ -507,6 +527,8 @@ impl World {
                 if done(self).is_ok() {
                     let known = self.items.get_mut(&(job, lease.item)).unwrap();
                     (known.leased, known.ends) = (false, known.ends + 1);
+                } else {
+                    self.tallies.get_mut(&job).unwrap().stale += 1;
                 }
             }
             self.check();

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::ledger::Ledger;
-use super::ledger::words::{Cause, Grant, Snapshot, Trouble};
+use super::ledger::words::{Cause, Grant, Snapshot, Tally, Trouble};
 use crate::ledger::META;
 
 /// Items whose parameters share a row.
@@ -26,6 +26,7 @@ const LEASES: Table<RowKey, LeaseRecord> = Table::new("leases");
 const COMMITS: Table<RowKey, Vec<Committed>> = Table::new("commits");
 const ENDS: Table<RowKey, EndRecord> = Table::new("ends");
 const TROUBLES: Table<RowKey, Trouble> = Table::new("troubles");
+const TALLIES: Table<JobKey, Tally> = Table::new("tallies");
 const ACKS: Table<WorkerId, AckRecord> = Table::new("work_acks");
 
 /// A job's key.
@@ -165,6 +166,8 @@ pub(crate) struct Rows {
     pub(crate) leases: Vec<(JobId, u64, LeaseRecord)>,
     pub(crate) commits: Vec<(JobId, u64, Vec<Committed>)>,
     pub(crate) troubles: BTreeMap<(JobId, u64), Option<Trouble>>,
+    /// Of the jobs that have come to another one with what else is written.
+    pub(crate) tallies: Vec<(JobId, Tally)>,
     /// Nothing of a worker that is forgotten.
     pub(crate) acks: BTreeMap<WorkerId, Option<AckRecord>>,
     pub(crate) removed: Vec<JobId>,
@@ -176,6 +179,7 @@ impl Rows {
             && self.leases.is_empty()
             && self.commits.is_empty()
             && self.troubles.is_empty()
+            && self.tallies.is_empty()
             && self.acks.is_empty()
             && self.removed.is_empty()
     }
@@ -205,6 +209,9 @@ impl Rows {
                 None => batch.remove(TROUBLES, &RowKey(*job, *item))?,
             }
         }
+        for (job, tally) in &self.tallies {
+            batch.put(TALLIES, &JobKey(*job), tally)?;
+        }
         for (worker, ack) in &self.acks {
             match ack {
                 Some(ack) => batch.put(ACKS, worker, ack)?,
@@ -229,6 +236,7 @@ fn check_term(batch: &Batch<'_>, term: u64) -> Result<(), StorageError> {
 fn remove(batch: &mut Batch<'_>, job: JobId) -> Result<(), StorageError> {
     let (first, last) = (RowKey(job, 0), RowKey(job, u64::MAX));
     batch.remove(JOBS, &JobKey(job))?;
+    batch.remove(TALLIES, &JobKey(job))?;
     batch.remove_range(PARAMS, &first, &last)?;
     batch.remove_range(LEASES, &first, &last)?;
     batch.remove_range(COMMITS, &first, &last)?;
@@ -368,6 +376,7 @@ pub(crate) fn lease_rows(store: &Store, job: JobId) -> usize {
 /// What the records hold beside the ledger.
 pub(crate) struct Restored {
     pub(crate) jobs: BTreeMap<JobId, (JobRecord, Next)>,
+    pub(crate) tallies: BTreeMap<JobId, Tally>,
     pub(crate) acks: BTreeMap<WorkerId, AckRecord>,
 }
 
@@ -426,5 +435,8 @@ pub(crate) fn restore(
         ledger.restore_trouble(job, item, trouble);
         ControlFlow::Continue(())
     })?;
-    Ok(Restored { jobs, acks: store.scan(ACKS)?.into_iter().collect() })
+    let tallies = store.scan(TALLIES)?.into_iter().map(|(JobKey(job), tally)| (job, tally));
+    let tallies: BTreeMap<_, _> = tallies.collect();
+    tallies.iter().for_each(|(job, tally)| ledger.restore_tally(*job, *tally));
+    Ok(Restored { jobs, tallies, acks: store.scan(ACKS)?.into_iter().collect() })
 }

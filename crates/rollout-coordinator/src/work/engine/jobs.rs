@@ -9,6 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{Engine, JobState};
 use crate::work::handle::{Begun, Claim, Control, Input, View};
+use crate::work::ledger::words::Tally;
 use crate::work::store::{JobRecord, Next};
 use crate::work::tx::After;
 
@@ -68,7 +69,8 @@ impl Engine {
         let record = JobRecord { spec, paused: false };
         self.tx.rows.jobs.push((job, record.clone()));
         let view = watch::Sender::new(View::default());
-        let state = JobState { record, next: Next::default(), durable: 0, view };
+        let (next, tally) = (Next::default(), Tally::default());
+        let state = JobState { record, next, durable: 0, tally, view };
         self.jobs.insert(job, state);
         self.tell_standings();
         let standing = self.standing(job);

@@ -1,12 +1,12 @@
 //! The ledger out of its records, after the coordinator's own death.
 //!
-//! The order is: the jobs, what has ended, the log of leases from its beginning, the troubles; then
-//! [`Ledger::restored`] with what the registry knows of the workers.
+//! The order is: the jobs, what has ended, the log of leases from its beginning, the troubles and
+//! tallies; then [`Ledger::restored`] with what the registry knows of the workers.
 
 use rollout_core::{JobId, Mono, WorkerId};
 
 use super::items::Span;
-use super::words::{Cause, Effect, Grant, Snapshot, Standing, Suspect, Trouble};
+use super::words::{Cause, Effect, Grant, Snapshot, Standing, Suspect, Tally, Trouble};
 use super::{Ledger, Worker};
 
 impl Ledger {
@@ -79,8 +79,13 @@ impl Ledger {
     pub fn restore_trouble(&mut self, job: JobId, item: u64, trouble: Trouble) {
         if let Some(job) = self.jobs.get_mut(&job) {
             job.items.restore_trouble(item, trouble);
-            job.failures += u64::from(trouble.failures);
-            job.losses += u64::from(trouble.losses);
+        }
+    }
+
+    /// What the job has been through.
+    pub fn restore_tally(&mut self, job: JobId, tally: Tally) {
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.tally = tally;
         }
     }
 

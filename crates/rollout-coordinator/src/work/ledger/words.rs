@@ -78,6 +78,19 @@ pub struct Trouble {
     pub suspect: Suspect,
 }
 
+/// What a job has been through so far, ended items included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Tally {
+    /// Typed errors, and leases without progress.
+    pub failures: u64,
+    /// Crashes that counted against an item.
+    pub losses: u64,
+    /// Leases that were taken from workers that were lost, or seemed to be.
+    pub redispatched: u64,
+    /// Outcomes that were refused.
+    pub stale: u64,
+}
+
 /// What a worker says has become of an item; the payload stays outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
