@@ -94,6 +94,20 @@ fn what_fails_for_good_is_a_dead_letter_with_its_traceback_and_exits_75() {
 }
 
 #[test]
+fn an_item_that_is_too_slow_for_the_manifest_is_a_dead_letter_that_names_the_key() {
+    let stage = Stage::new(1, "max_attempts = 1", "sleep_ms = 3000");
+    let manifest = stage.read("plugin.toml");
+    let limited = manifest.replace("[limits]", "[limits]\ncall_timeout = \"200ms\"");
+    stage.write("plugin.toml", &limited);
+    stage.exits(75, &["run", "job.toml", "--out", "out"]);
+    let dead = stage.json("out/dead.jsonl");
+    assert_eq!(dead["code"], "deadline", "{dead}");
+    let said = dead["message"].as_str().unwrap();
+    let words = ["within 200ms", "`limits.call_timeout`", "`item_timeout` (600s)"];
+    assert!(words.iter().all(|words| said.contains(words)), "{dead}");
+}
+
+#[test]
 fn ctrl_c_finishes_what_is_in_hand_and_a_resumed_run_ends_like_an_undisturbed_one() {
     let stage = Stage::new(200, "seed = 7", "sleep_ms = 20");
     let running = stage.start(&["run", "job.toml", "--out", "out"]);

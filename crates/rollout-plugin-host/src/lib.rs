@@ -29,6 +29,8 @@ mod supervisor;
 pub use call::{Item, Method, Reply};
 pub use error::{Cause, Executed, Exited, PluginError};
 pub use event::{HostConfig, HostEvent, OnEvent, Stream};
-pub use manifest::{CdylibEntry, Entry, Limits, Manifest, Probe, Restart, SidecarEntry};
+pub use manifest::{
+    CdylibEntry, DEFAULT_CALL_TIMEOUT, Entry, Limits, Manifest, Probe, Restart, SidecarEntry,
+};
 pub use ongoing::{Ongoing, Update};
 pub use plugin::{Boundary, Plugin, Probed};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use std::{env, fs};
 
 use rollout_core::budget::MAX_DURATION;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -88,9 +88,10 @@ pub struct Limits {
     /// How long the plugin may take until it is ready.
     #[serde(with = "rollout_core::duration")]
     pub start_timeout: Duration,
-    /// How long a call may take.
-    #[serde(with = "rollout_core::duration")]
-    pub call_timeout: Duration,
+    /// How long a call may take, whatever its caller would allow it. If it is not given, a call may
+    /// take as long as its caller says, and [`DEFAULT_CALL_TIMEOUT`] if that says nothing.
+    #[serde(deserialize_with = "given_duration")]
+    pub call_timeout: Option<Duration>,
     /// How long a sidecar may go on with a call that was given up before it is killed, and a library
     /// with one whose deadline has passed before it is `wedged`.
     #[serde(with = "rollout_core::duration")]
@@ -110,7 +111,23 @@ pub struct Limits {
     pub open_files: Option<usize>,
 }
 
+/// How long a call may take if neither the manifest nor its caller says so.
+pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+fn given_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    rollout_core::duration::deserialize(from).map(Some)
+}
+
 impl Limits {
+    /// How long a call may take whose caller would give it so long.
+    #[must_use]
+    pub fn call_timeout(&self, wanted: Option<Duration>) -> Duration {
+        match (self.call_timeout, wanted) {
+            (Some(most), Some(wanted)) => wanted.min(most),
+            (given, wanted) => given.or(wanted).unwrap_or(DEFAULT_CALL_TIMEOUT),
+        }
+    }
+
     pub(crate) const fn frame(&self) -> MaxFrame {
         MaxFrame::of_manifest(self.max_frame)
     }
@@ -120,7 +137,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             start_timeout: Duration::from_secs(10),
-            call_timeout: Duration::from_secs(60),
+            call_timeout: None,
             cancel_grace: Duration::from_secs(5),
             shutdown_grace: Duration::from_secs(2),
             max_in_flight: 64,
@@ -278,7 +295,9 @@ fn check_name(key: &str, name: &str) -> Result<(), Wrong> {
 
 fn check_limits(limits: &Limits) -> Result<(), Wrong> {
     check_duration("limits.start_timeout", limits.start_timeout)?;
-    check_duration("limits.call_timeout", limits.call_timeout)?;
+    if let Some(call_timeout) = limits.call_timeout {
+        check_duration("limits.call_timeout", call_timeout)?;
+    }
     check_duration("limits.cancel_grace", limits.cancel_grace)?;
     check_duration("limits.shutdown_grace", limits.shutdown_grace)?;
     check_number("limits.max_in_flight", limits.max_in_flight, 1, 65_536)?;

@@ -13,7 +13,7 @@ use crate::error::{Cause, Executed, PluginError};
 use crate::event::HostConfig;
 use crate::inbox::Inbox;
 use crate::json;
-use crate::manifest::{Entry, Manifest, Probe};
+use crate::manifest::{Entry, Limits, Manifest, Probe};
 use crate::ongoing::Ongoing;
 use crate::sidecar::Sidecar;
 
@@ -53,7 +53,7 @@ pub struct Plugin {
     version: String,
     digest: String,
     probe: Option<Probe>,
-    call_timeout: Duration,
+    limits: Limits,
     methods: Vec<Method>,
     running: Running,
 }
@@ -86,7 +86,7 @@ impl Plugin {
             version: manifest.version,
             digest,
             probe: manifest.probe,
-            call_timeout: manifest.limits.call_timeout,
+            limits: manifest.limits,
             methods,
             running,
         })
@@ -162,7 +162,8 @@ impl Plugin {
     }
 
     /// Calls `method` and waits for the answer: `deadline` long, and never longer than
-    /// `limits.call_timeout`. Dropping the future cancels the call. While a sidecar that ended unasked is
+    /// `limits.call_timeout` if the manifest gives it; without either,
+    /// [`DEFAULT_CALL_TIMEOUT`](crate::DEFAULT_CALL_TIMEOUT). Dropping the future cancels the call. While a sidecar that ended unasked is
     /// started again, the call waits for it within the same time. Parts that the plugin sends before
     /// its answer are dropped.
     ///
@@ -216,7 +217,7 @@ impl Plugin {
         inbox: Inbox,
         deadline: Option<Duration>,
     ) -> Call {
-        let timeout = deadline.map_or(self.call_timeout, |wanted| wanted.min(self.call_timeout));
+        let timeout = self.limits.call_timeout(deadline);
         Call { method: method.to_owned(), input, timeout, inbox: Arc::new(inbox) }
     }
 

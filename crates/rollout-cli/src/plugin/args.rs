@@ -68,7 +68,7 @@ pub(crate) struct CheckArgs {
     /// A method to call with bad parameters, instead of all; may be given several times
     #[arg(long = "method", value_name = "NAME")]
     pub(crate) methods: Vec<String>,
-    /// How long to wait for each answer, at most the manifest's `call_timeout`
+    /// How long to wait for each answer, at most the `call_timeout` that the manifest gives
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub(crate) timeout: Duration,
     /// Print one JSON object instead of the table
@@ -129,7 +129,8 @@ pub(crate) struct CallArgs {
     /// Where the answer's bytes go; without it their number is said on standard error
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
-    /// How long to wait for the answer, at most the manifest's `call_timeout`
+    /// How long to wait for the answer, at most the `call_timeout` that the manifest gives; if
+    /// neither is given, 60 s
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
 }

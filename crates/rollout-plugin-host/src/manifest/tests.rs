@@ -30,6 +30,17 @@ fn a_minimal_manifest_has_the_default_limits() {
 }
 
 #[test]
+fn a_call_may_take_as_long_as_its_caller_says_unless_the_manifest_says_less() {
+    let of = |rest: &str, wanted: Option<u64>| {
+        let limits = sidecar(rest).unwrap().limits;
+        limits.call_timeout(wanted.map(Duration::from_secs)).as_secs()
+    };
+    let given = "[limits]\ncall_timeout = \"90s\"";
+    assert_eq!([of("", None), of("", Some(600)), of("", Some(1))], [60, 600, 1]);
+    assert_eq!([of(given, None), of(given, Some(600)), of(given, Some(1))], [90, 90, 1]);
+}
+
+#[test]
 fn the_manifest_in_the_book_is_accepted_and_shows_the_defaults() {
     let book = include_str!("../../../../docs/src/plugins.md");
     let (_, chapter) = book.split_once("## The manifest").unwrap();
@@ -37,7 +48,8 @@ fn the_manifest_in_the_book_is_accepted_and_shows_the_defaults() {
     let lines: Vec<_> = chapter.lines().filter_map(|line| line.strip_prefix("    ")).collect();
     let manifest = parse(&lines.join("\n")).unwrap();
     assert_eq!((manifest.limits, manifest.restart), (Limits::default(), Restart::default()));
-    for key in ["memory", "open_files", "cancel_grace", "backoff_initial", "window"] {
+    for key in ["call_timeout", "memory", "open_files", "cancel_grace", "backoff_initial", "window"]
+    {
         assert!(lines.iter().any(|line| line.trim_start_matches("# ").starts_with(key)), "{key}");
     }
 }

@@ -4,6 +4,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rollout_plugin_host::{Item, Ongoing, Plugin, PluginError, Update};
@@ -29,7 +30,7 @@ pub(super) async fn run(plugin: Arc<Plugin>, plan: Plan, report: mpsc::Sender<Ne
     let items = params.into_iter().map(|params| Item { params, payload: Bytes::new() }).collect();
     let mut ongoing = plugin.call_batch(&method, items, Some(timeout));
     loop {
-        let news = next(call, &mut ongoing).await;
+        let news = next(call, timeout, &mut ongoing).await;
         let last = news.end.is_some();
         // Nobody listens only when the worker ends.
         if report.send(news).await.is_err() || last {
@@ -39,11 +40,11 @@ pub(super) async fn run(plugin: Arc<Plugin>, plan: Plan, report: mpsc::Sender<Ne
 }
 
 /// Waits for news, and takes all there is.
-async fn next(call: u64, ongoing: &mut Ongoing<'_>) -> News {
+async fn next(call: u64, timeout: Duration, ongoing: &mut Ongoing<'_>) -> News {
     let mut news = News { call, progress: false, answers: Vec::new(), end: None };
     let mut update = ongoing.next().await;
     loop {
-        news.take(update);
+        news.take(update, timeout);
         if news.end.is_some() {
             return news;
         }
@@ -55,14 +56,14 @@ async fn next(call: u64, ongoing: &mut Ongoing<'_>) -> News {
 }
 
 impl News {
-    fn take(&mut self, update: Option<Result<Update, PluginError>>) {
+    fn take(&mut self, update: Option<Result<Update, PluginError>>, timeout: Duration) {
         match update {
             Some(Ok(Update::Progress)) => self.progress = true,
             Some(Ok(Update::Item(n, answer))) => self.answers.push((n, verdict::of_item(answer))),
             // A batch has none.
             Some(Ok(Update::Part(_))) => {}
             Some(Ok(Update::End(_))) | None => self.end = Some(CallEnd::Answered),
-            Some(Err(error)) => self.end = Some(verdict::of_call(&error)),
+            Some(Err(error)) => self.end = Some(verdict::of_call(&error, timeout)),
         }
     }
 }

@@ -44,8 +44,8 @@ pub(super) fn of_item(answer: Result<Reply, PluginError>) -> Answer {
     }
 }
 
-/// What the end of a call means.
-pub(super) fn of_call(error: &PluginError) -> CallEnd {
+/// What the end of a call means that was given so much time.
+pub(super) fn of_call(error: &PluginError, timeout: Duration) -> CallEnd {
     if error.executed == Executed::No {
         return match &*error.cause {
             Cause::BreakerOpen { wait, .. } => CallEnd::NotRun(Some(*wait)),
@@ -64,8 +64,20 @@ pub(super) fn of_call(error: &PluginError) -> CallEnd {
         Cause::TooLarge { .. } if error.executed == Executed::Maybe => {
             CallEnd::Crashed(failure(error))
         }
+        Cause::Deadline { limit } => CallEnd::Suspect(late(*limit, timeout)),
         _ => CallEnd::Suspect(failure(error)),
     }
+}
+
+/// No answer in time: the job's, or less if the plugin's manifest says so.
+fn late(limit: Duration, timeout: Duration) -> Failure {
+    let (code, message) = if limit < timeout {
+        let why = "the plugin's manifest gives `limits.call_timeout`, less than the job's";
+        ("deadline", format!("no answer within {limit:?}: {why} `item_timeout` ({timeout:?})"))
+    } else {
+        ("item_timeout", format!("it was not done in time (`item_timeout` is {limit:?})"))
+    };
+    Failure { code: code.into(), message, traceback: None, stderr_tail: None }
 }
 
 fn failure(error: &PluginError) -> Failure {
@@ -132,7 +144,7 @@ mod tests {
         let closed = || Cause::Closed { message: "gone" };
         let exited = Exited { code: None, signal: Some(11), stderr_tail: "boom".into() };
         let crashed = |exited| Cause::Crashed { message: "x".into(), exited };
-        let end = |executed, cause| of_call(&error(executed, cause));
+        let end = |executed, cause| of_call(&error(executed, cause), limit);
         assert!(matches!(end(Executed::No, closed()), CallEnd::NotRun(None)));
         assert!(matches!(end(Executed::No, Cause::Overloaded { limit: 1 }), CallEnd::NotRun(None)));
         assert!(matches!(end(Executed::No, Cause::Deadline { limit }), CallEnd::NotRun(None)));
@@ -152,6 +164,24 @@ mod tests {
         let large = || Cause::TooLarge { what: "it", limit: 1, got: 2, key: "k" };
         assert!(matches!(end(Executed::No, large()), CallEnd::Suspect(_)));
         assert!(matches!(end(Executed::Maybe, large()), CallEnd::Crashed(_)));
+    }
+
+    #[test]
+    fn an_item_that_is_late_is_told_whose_limit_it_was() {
+        let limit = Duration::from_secs(60);
+        let of =
+            |timeout| match of_call(&error(Executed::Maybe, Cause::Deadline { limit }), timeout) {
+                CallEnd::Suspect(failure) => failure,
+                other => panic!("{other:?}"),
+            };
+        let (job, manifest) = (of(limit), of(2 * limit));
+        assert_eq!((&*job.code, &*manifest.code), ("item_timeout", "deadline"));
+        let key = "the plugin's manifest gives `limits.call_timeout`";
+        assert!(
+            manifest.message.contains(key) && manifest.message.contains("120s"),
+            "{manifest:?}"
+        );
+        assert!(job.message.contains("`item_timeout` is 60s"), "{job:?}");
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl<'a> Suite<'a> {
             plugin: plugin.into(),
             sample,
             manifest: self.manifest.clone(),
-            timeout: self.args.timeout.min(self.manifest.limits.call_timeout),
+            timeout: self.manifest.limits.call_timeout(Some(self.args.timeout)),
             methods: if chosen.is_empty() { listed } else { chosen.clone() },
         });
         Ok(names)
