@@ -45,7 +45,7 @@ use crate::signals::Signals;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a last word to a running fleet may take.
 const LAST_WORD: Duration = Duration::from_secs(5);
-/// A drain may take as long as an item, but not longer than this.
+/// A drain may take as long as an item and a last word, but not longer than this.
 const MOST_DRAIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Runs a job.
@@ -213,7 +213,7 @@ impl Run {
             dir: self.dir.clone(),
             manifest,
             workers: asked.unwrap_or_else(processors),
-            drain_timeout: self.plan.spec.limits.item_timeout.min(MOST_DRAIN),
+            drain_timeout: (self.plan.spec.limits.item_timeout + LAST_WORD).min(MOST_DRAIN),
         };
         Ok(Some(Fleet::start(make)?))
     }

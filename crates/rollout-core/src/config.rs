@@ -257,7 +257,8 @@ pub struct WorkerConfig {
     /// How long the first registration may take before the worker gives up.
     #[serde(with = "crate::duration", default = "default_start_timeout")]
     pub start_timeout: Duration,
-    /// How long SIGTERM may take: deregistration, then the plugins' shutdown.
+    /// How long SIGTERM may take in all, beside the plugins' own `shutdown_grace`. What runs is
+    /// given back when two fifths of it are left, at most two seconds, to say so and to deregister.
     #[serde(with = "crate::duration", default = "default_drain_timeout")]
     pub drain_timeout: Duration,
     /// The time budget, the same as the coordinator's.

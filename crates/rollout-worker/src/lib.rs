@@ -26,7 +26,7 @@ use rollout_plugin_host::{Manifest, Plugin, PluginError};
 use rollout_storage::{StorageError, Store};
 use rollout_transport::{ConnectError, RejectReason, Tls};
 use tokio::sync::{oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 pub use memory::remembered_id;
 
@@ -213,11 +213,7 @@ async fn serve(
     work: impl Future<Output = Result<(), WorkerError>>,
     plugins: Vec<Arc<Plugin>>,
     stop: impl Future<Output = ()>,
-    (wish, leave, drain_timeout): (
-        watch::Sender<Intent>,
-        watch::Sender<Option<Duration>>,
-        Duration,
-    ),
+    (wish, leave, drain_timeout): (watch::Sender<Intent>, watch::Sender<Option<Drain>>, Duration),
 ) -> Result<(), WorkerError> {
     let mut work = pin!(work);
     let mut heart = None;
@@ -231,7 +227,9 @@ async fn serve(
     };
     // The heart goes on beating while what runs is finished, and the plugins end.
     wish.send_replace(Intent::Drain);
-    leave.send_replace(Some(drain_timeout));
+    let end = Instant::now() + drain_timeout;
+    let drain = Drain::within(drain_timeout);
+    leave.send_replace(Some(drain));
     let worked = match (early, &heart) {
         (Some(outcome), _) => outcome,
         (None, Some(_)) => Ok(()),
@@ -248,7 +246,9 @@ async fn serve(
         return outcome.unwrap_or(Err(WorkerError::HeartLost));
     }
     wish.send_replace(Intent::Leave);
-    let left = match timeout(drain_timeout, ended).await {
+    // The plugins' shutdown has a limit of its own.
+    let end = end.max(Instant::now() + drain.last_words);
+    let left = match timeout_at(end, ended).await {
         Ok(outcome) => outcome.unwrap_or(Err(WorkerError::HeartLost)),
         Err(_) => {
             tracing::warn!("not deregistered within `drain_timeout`: left all the same");
@@ -256,6 +256,22 @@ async fn serve(
         }
     };
     worked.and(left)
+}
+
+/// How the time of a drain is divided.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Drain {
+    /// How long what runs may go on.
+    pub(crate) running: Duration,
+    /// How long it may take then to say what has become of it, and how long to deregister.
+    pub(crate) last_words: Duration,
+}
+
+impl Drain {
+    fn within(drain_timeout: Duration) -> Self {
+        let last_words = (drain_timeout / 5).min(work::LAST_WORDS);
+        Self { running: drain_timeout - 2 * last_words, last_words }
+    }
 }
 
 /// Runs the heart on a thread of its own. The thread ends with the heart, or with the process.

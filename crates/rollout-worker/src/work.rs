@@ -30,8 +30,8 @@ use self::desk::{Bench, Desk};
 use self::drive::News;
 use self::link::Link;
 use self::upload::Uploads;
-use crate::WorkerError;
 use crate::pulse::Pulse;
+use crate::{Drain, WorkerError};
 
 /// News of calls that wait to be taken in; then the calls wait.
 const NEWS: usize = 256;
@@ -40,7 +40,7 @@ const SETTLE: Duration = Duration::from_millis(20);
 /// The longest nap: time stands still for timers while the machine is suspended.
 const LONGEST_NAP: Duration = Duration::from_secs(1);
 /// How long what was given back at the very end may take to be sent and acknowledged.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A library that does not return: its name, and the method.
 pub(crate) type Wedged = Option<(String, String)>;
@@ -53,8 +53,8 @@ pub(crate) struct Parts {
     pub(crate) plugins: Vec<Arc<Plugin>>,
     pub(crate) worker: WorkerId,
     pub(crate) pulse: watch::Receiver<Pulse>,
-    /// How long what runs may take, once nothing more is to be begun.
-    pub(crate) leave: watch::Receiver<Option<Duration>>,
+    /// Once nothing more is to be begun: how long what runs may take.
+    pub(crate) leave: watch::Receiver<Option<Drain>>,
     pub(crate) wedged: watch::Receiver<Wedged>,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct Parts {
 struct Work {
     plugins: Vec<Arc<Plugin>>,
     pulse: watch::Receiver<Pulse>,
-    leave: watch::Receiver<Option<Duration>>,
+    leave: watch::Receiver<Option<Drain>>,
     wedged: watch::Receiver<Wedged>,
     known: Pulse,
     desk: Desk,
@@ -181,7 +181,8 @@ impl Work {
 
     fn abandon(&mut self, now: Mono) {
         self.desk.abandon();
-        self.end = End::Abandoned(now + LAST_WORDS);
+        let words = self.leave.borrow().map_or(LAST_WORDS, |drain| drain.last_words);
+        self.end = End::Abandoned(now + words);
     }
 
     /// A plugin that has ended the calls that were given up may be called again.
@@ -262,10 +263,10 @@ impl Work {
     }
 
     fn told_to_leave(&mut self, now: Mono) {
-        let Some(limit) = *self.leave.borrow_and_update() else { return };
+        let Some(drain) = *self.leave.borrow_and_update() else { return };
         if self.end == End::No {
             self.desk.leave();
-            self.end = End::Leaving(now + limit);
+            self.end = End::Leaving(now + drain.running);
         }
     }
 

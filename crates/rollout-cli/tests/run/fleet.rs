@@ -24,10 +24,14 @@ fn coordinator(stage: &Stage) -> (String, Running) {
 }
 
 fn worker(stage: &Stage, address: &str, plugins: &[&str]) -> Running {
+    worker_with(stage, address, plugins, "")
+}
+
+fn worker_with(stage: &Stage, address: &str, plugins: &[&str], more: &str) -> Running {
     stage.write(
         "worker.toml",
         &format!(
-            "coordinator = \"{address}\"\nstorage = \"w.db\"\ntls_dir = \"tls\"\nsidecar_dir = \"s\"\n"
+            "coordinator = \"{address}\"\nstorage = \"w.db\"\ntls_dir = \"tls\"\nsidecar_dir = \"s\"\n{more}"
         ),
     );
     let mut args = vec!["worker", "run", "--config", "worker.toml"];
@@ -61,6 +65,36 @@ fn a_job_on_a_running_fleet_gives_its_results_and_is_removed_there() {
         (&serde_json::json!([]), Some(1))
     );
     drop((worker, coordinator));
+}
+
+#[test]
+fn a_drained_worker_gives_back_what_it_cannot_finish_in_its_drain_timeout_and_deregisters() {
+    let stage = Stage::new(1, "", "sleep_ms = 120000");
+    let (address, coordinator) = coordinator(&stage);
+    let worker = worker_with(&stage, &address, &["plugin.toml"], "drain_timeout = \"2s\"\n");
+    let fleet = ["--coordinator", &address, "--tls-dir", "tls"];
+    let running = stage.start(&[&["run", "job.toml", "--out", "out"], &fleet[..]].concat());
+    stage.await_text("c.ndjson", "items_leased");
+    worker.signal(Signal::SIGTERM);
+    let (exit, said) = worker.end();
+    assert_eq!(exit.code, Some(0), "{said}");
+    stage.await_text("c.ndjson", "worker_deregistered");
+    let mut events = Vec::new();
+    for line in stage.read("c.ndjson").lines() {
+        events.push(serde_json::from_str::<Event>(line).unwrap());
+    }
+    let at = |topic| events.iter().find(|event| event.body.topic() == topic).unwrap().mono;
+    // With half of the two seconds and more for the item, which a slow machine does not change, and
+    // far from the two minutes that it would take.
+    let took = at("items_redispatched").since(at("worker_draining"));
+    assert!(took.as_millis() > 900 && took.as_secs() < 60, "{took:?}");
+    assert!(events.iter().all(|event| event.body.topic() != "worker_failed"), "{events:?}");
+    let (_, status, _) = stage.rollout(&[&["status", "--json"], &fleet[..]].concat());
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let standing = &status["jobs"][0]["standing"];
+    let counts = ["pending", "failures", "losses", "redispatched"].map(|key| &standing[key]);
+    assert_eq!(counts, [1, 0, 0, 0], "what is given back is no retry");
+    drop((running, coordinator));
 }
 
 #[test]
