@@ -174,7 +174,13 @@ fn a_changed_job_is_not_resumed_and_it_says_what_changed() {
     stage.write("plugin.toml", &plugin.replace("sleep_ms = 20", "sleep_ms = 21"));
     let said = stage.exits(78, &["resume", "out"]);
     assert!(said.contains("these differ: the plugin's manifest;"), "{said}");
+    // So is a key of the job's that takes the place of one of the manifest's.
     stage.write("plugin.toml", &plugin);
+    let job = stage.read("job.toml");
+    stage.write("job.toml", &format!("{job}[config]\nsleep_ms = 21\n"));
+    let said = stage.exits(78, &["resume", "out"]);
+    assert!(said.contains("these differ: the plugin's manifest;"), "{said}");
+    stage.write("job.toml", &job);
     stage.exits(0, &["resume", "out"]);
 }
 
