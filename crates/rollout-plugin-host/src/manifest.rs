@@ -91,7 +91,7 @@ pub struct Limits {
     /// How long a call may take, whatever its caller would allow it. If it is not given, a call may
     /// take as long as its caller says, and [`DEFAULT_CALL_TIMEOUT`] if that says nothing.
     #[serde(deserialize_with = "given_duration")]
-    pub call_timeout: Option<Duration>,
+    call_timeout: Option<Duration>,
     /// How long a sidecar may go on with a call that was given up before it is killed, and a library
     /// with one whose deadline has passed before it is `wedged`.
     #[serde(with = "rollout_core::duration")]
