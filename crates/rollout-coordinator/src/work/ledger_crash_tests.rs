@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::tests::{job_id, spec, worker_id};
 use super::words::HOLD;
 use super::*;
-use rollout_core::job::Redispatch;
+use rollout_core::job::{MAX_BATCH, Redispatch};
 
 const POISON: u64 = 5;
 
@@ -265,4 +265,34 @@ fn a_worker_that_was_forgotten_is_granted_work_whatever_the_log_remembers_of_it(
     let lease = Lease { item: 0, attempt: 1 };
     let late = ledger.outcome(Mono(3), worker_id(0), 7, job_id(0), lease, What::Result);
     assert_eq!(late, Err(Token::Epoch));
+}
+
+#[test]
+fn what_a_worker_has_is_said_again_in_grants_that_it_takes() {
+    let mut fleet = Fleet::new(1, 0, Redispatch::Suspected);
+    let limits = JobLimits { batch: MAX_BATCH, ..JobLimits::default() };
+    let many = JobSpec { limits, ..spec(20_000, Redispatch::Suspected) };
+    fleet.ledger.add_job(job_id(1), &many);
+    let (id, mut held) = (worker_id(0), 0);
+    fleet.ledger.want(id, 1, 10_001);
+    while held < 10_000 {
+        let mut out = Vec::new();
+        fleet.ledger.grant(fleet.now, &mut out);
+        for effect in out {
+            let Effect::Granted(grant) = effect else { panic!("{effect:?}") };
+            held += u64::from(grant.count);
+            if grant.first == 0 {
+                let lease = Lease { item: 0, attempt: grant.attempt };
+                fleet.now += Duration::from_micros(1);
+                fleet.ledger.outcome(fleet.now, id, 1, job_id(1), lease, What::Result).unwrap();
+                held -= 1;
+                fleet.ledger.want(id, 1, 1);
+            }
+        }
+    }
+    fleet.ledger.stream_down(id);
+    let again = fleet.ledger.stream_up(id, 1, ["sample".to_owned()]).unwrap();
+    assert_eq!(again.iter().map(|grant| u64::from(grant.count)).sum::<u64>(), held);
+    assert!(again.iter().all(|grant| grant.count <= MAX_BATCH), "{again:?}");
+    assert!(again.len() < 5, "neighbours share a grant");
 }

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use rollout_core::job::Redispatch;
+use rollout_core::job::{MAX_BATCH, Redispatch};
 use rollout_core::{JobId, Mono, WorkerId};
 
 use super::words::{Cause, Effect, Grant, HOLD, Standing, Suspect};
@@ -107,7 +107,7 @@ impl Ledger {
         self.requeue(id);
     }
 
-    /// What the worker has, as grants of neighbouring items.
+    /// What the worker has, as grants of neighbouring items, none longer than a grant may be.
     #[must_use]
     pub fn leases_of(&self, id: WorkerId) -> Vec<Grant> {
         let mut grants: Vec<Grant> = Vec::new();
@@ -119,7 +119,8 @@ impl Ledger {
                 let alone = job.items.suspect(item) != Suspect::No;
                 match grants.last_mut() {
                     Some(last)
-                        if last.job == job_id
+                        if last.count < MAX_BATCH
+                            && last.job == job_id
                             && last.first + u64::from(last.count) == item
                             && (last.attempt, last.alone) == (attempt, alone) =>
                     {
