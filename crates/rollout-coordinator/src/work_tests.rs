@@ -631,6 +631,46 @@ async fn a_cancelled_job_takes_no_large_result_along_that_another_commits() {
 }
 
 #[tokio::test]
+async fn what_is_too_large_for_a_row_is_a_failure_of_its_item_and_every_row_can_be_followed() {
+    let rig = Rig::new(1);
+    let work = rig.work();
+    let limits = JobLimits { max_attempts: 1, ..spec(1).limits };
+    let job = submit(&work, JobSpec { limits, ..spec(64) }).await;
+    let mut hand = rig.worker(0).await;
+    let mut done = 0;
+    while done < 64 {
+        hand.want(8).await;
+        let leases = hand.granted().await;
+        done += leases.len();
+        let end = |lease: Lease| match lease.item {
+            0 => End::Result(raw(format!("\"{}\"", "x".repeat(100_000)))),
+            // Six bytes each in a line of JSON.
+            _ => End::Failed(Failure {
+                code: "odd".into(),
+                message: "\u{1}".repeat(100_000),
+                traceback: Some("\u{1}".repeat(100_000)),
+                stderr_tail: Some("ö\u{1}".repeat(100_000)),
+            }),
+        };
+        let said = leases.into_iter().map(|lease| Said { lease, end: end(lease) }).collect();
+        hand.done(job, said).await;
+        assert_eq!(hand.acked().await, (hand.seq, vec![]));
+    }
+    let (mut follow, mut ended) = (work.follow(job, 0).await.unwrap(), 0);
+    while let Some(line) = timeout(PATIENCE, follow.next()).await.unwrap().unwrap() {
+        let length = serde_json::to_vec(&line).unwrap().len();
+        assert!(length <= rollout_transport::work::MAX_LINE, "{length} bytes");
+        let Followed::Committed { items, .. } = line else { continue };
+        ended += items.len();
+        for committed in items.iter().filter(|committed| committed.item == 0) {
+            let Final::Dead { failure, .. } = &committed.end else { panic!("counted") };
+            assert_eq!(failure.code, "result_too_large");
+        }
+    }
+    assert_eq!(ended, 64);
+}
+
+#[tokio::test]
 async fn a_coordinator_whose_term_is_over_commits_nothing() {
     let mut rig = Rig::new(1);
     let job = submit(&rig.work(), spec(1)).await;

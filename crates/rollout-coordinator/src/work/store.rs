@@ -292,7 +292,10 @@ pub(crate) fn weight(committed: &Committed) -> usize {
         Final::Blob(_) => 64,
         Final::Dead { failure, .. } => {
             let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-            failure.message.len() + optional(&failure.traceback) + optional(&failure.stderr_tail)
+            failure.code.len()
+                + failure.message.len()
+                + optional(&failure.traceback)
+                + optional(&failure.stderr_tail)
         }
     }
 }

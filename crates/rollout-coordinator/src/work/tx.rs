@@ -11,9 +11,10 @@ use super::handle::StreamId;
 use super::ledger::words::Grant;
 use super::store::{LeaseRecord, Next, Rows, weight};
 
-/// The most items of one row of commits, and about the most bytes.
+/// The most items of one row of commits, and about the most bytes: a row is one line for whoever
+/// follows, and no longer than a line may be even if every byte of a text takes six in JSON.
 const ROW_ITEMS: usize = 4_096;
-const ROW_BYTES: usize = 1 << 20;
+const ROW_BYTES: usize = 256 << 10;
 
 /// A log of leases that has so many rows begins anew.
 const LONG_LOG: u64 = 4_096;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use rollout_core::job::MAX_INLINE_RESULT;
 use rollout_core::{JobId, Mono, WorkerId};
 use rollout_transport::work::{
     Committed, End, Failure, Final, Outcome as Said, Stale, WorkDown, WorkUp,
@@ -18,6 +19,9 @@ use crate::work::tx::After;
 /// Refused outcomes that are remembered of a worker, by the messages that said them. One has no more
 /// on their way.
 const REMEMBERED: usize = 32;
+
+/// The longest text of a failure that is kept, in bytes.
+const MAX_TEXT: usize = 16 << 10;
 
 impl Engine {
     pub(super) fn take_in(&mut self, now: Mono, input: Input) {
@@ -170,9 +174,23 @@ impl Engine {
         }
     }
 
-    /// What an outcome counts as. A large result that was never uploaded is none.
+    /// What an outcome counts as. A large result that was never uploaded is none, and neither is one
+    /// that should have been.
     fn judge(&self, end: End) -> (What, Ended) {
         match end {
+            End::Result(result) if result.get().len() > MAX_INLINE_RESULT => {
+                let message = format!(
+                    "a result of {} bytes, and more than {MAX_INLINE_RESULT} are to be uploaded",
+                    result.get().len()
+                );
+                let failure = Failure {
+                    code: "result_too_large".into(),
+                    message,
+                    traceback: None,
+                    stderr_tail: None,
+                };
+                (What::Failed, Ended::Failure(failure))
+            }
             End::Result(result) => (What::Result, Ended::Final(Final::Result(result))),
             End::Blob(blob) if self.blobs.has(&blob.sha256, blob.bytes) => {
                 (What::Result, Ended::Final(Final::Blob(blob)))
@@ -186,10 +204,25 @@ impl Engine {
                 };
                 (What::Failed, Ended::Failure(failure))
             }
-            End::Failed(failure) => (What::Failed, Ended::Failure(failure)),
-            End::Lost { failure, alone } => (What::Lost { alone }, Ended::Failure(failure)),
+            End::Failed(failure) => (What::Failed, Ended::Failure(clipped(failure))),
+            End::Lost { failure, alone } => {
+                (What::Lost { alone }, Ended::Failure(clipped(failure)))
+            }
         }
     }
+}
+
+/// The failure, no text of it longer than [`MAX_TEXT`]: what was raised is said first, and what was
+/// written before the end last.
+fn clipped(mut failure: Failure) -> Failure {
+    for text in [&mut failure.code, &mut failure.message] {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+    }
+    for text in [&mut failure.traceback, &mut failure.stderr_tail].into_iter().flatten() {
+        let cut = text.ceil_char_boundary(text.len().saturating_sub(MAX_TEXT));
+        text.drain(..cut);
+    }
+    failure
 }
 
 /// The payload of an outcome.
