@@ -296,3 +296,27 @@ fn what_a_worker_has_is_said_again_in_grants_that_it_takes() {
     assert!(again.iter().all(|grant| grant.count <= MAX_BATCH), "{again:?}");
     assert!(again.len() < 5, "neighbours share a grant");
 }
+
+#[test]
+fn an_item_that_is_to_be_alone_goes_to_an_idle_worker_though_a_busy_one_was_reserved() {
+    let mut fleet = Fleet::new(2, 40, Redispatch::Suspected);
+    let mut out = Vec::new();
+    fleet.ledger.grant(fleet.now, &mut out);
+    fleet.carry_out(out);
+    // The second dies of its last item, which is to be a worker's only lease now.
+    while fleet.runners[1].held.len() > 1 {
+        let (item, attempt) = fleet.runners[1].held.pop_front().unwrap();
+        let (lease, now) = (Lease { item, attempt }, fleet.now);
+        fleet.ledger.outcome(now, worker_id(1), 1, job_id(0), lease, What::Result).unwrap();
+    }
+    fleet.ledger.want(worker_id(0), 1, 4);
+    fleet.begin(1);
+    fleet.stand(1, Standing::Draining);
+    let mut out = Vec::new();
+    fleet.ledger.grant(fleet.now, &mut out);
+    assert!(out.is_empty(), "the first is busy, and is let run empty: {out:?}");
+    fleet.stand(1, Standing::Ready);
+    fleet.ledger.grant(fleet.now, &mut out);
+    let to_the_idle = |effect: &Effect| matches!(effect, Effect::Granted(grant) if grant.worker == worker_id(1) && grant.alone);
+    assert!(out.iter().any(to_the_idle), "{out:?}");
+}

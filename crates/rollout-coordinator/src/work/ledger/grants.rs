@@ -43,21 +43,21 @@ impl Ledger {
     }
 
     /// Whether the worker is kept for an item that is to be a worker's only lease; it is granted
-    /// that item once it has run empty.
+    /// that item once it has run empty. An idle worker is preferred to one that has to run empty first.
     fn reserve(&mut self, now: Mono, id: WorkerId, out: &mut Vec<Effect>) -> bool {
         let Some(worker) = self.workers.get_mut(&id) else { return false };
         let mut wanting = self.active.iter().filter(|job_id| {
             self.jobs.get(job_id).is_some_and(|job| {
                 job.items.singles() > 0
                     && job.may_run_on(worker)
-                    && job.reserved.is_none_or(|reserved| reserved == id)
+                    && (worker.leased == 0 || job.reserved.is_none_or(|reserved| reserved == id))
             })
         });
         let Some(&job_id) = wanting.next() else { return false };
         let since = self.patient(now);
         let Some(worker) = self.workers.get_mut(&id) else { return false };
         let Some(job) = self.jobs.get_mut(&job_id) else { return false };
-        job.reserved = Some(id);
+        let before = job.reserved.replace(id).filter(|before| *before != id);
         if worker.leased > 0 {
             return true;
         }
@@ -69,6 +69,9 @@ impl Ledger {
             job.reserved = None;
         }
         self.arm_progress(now, id, job_id);
+        if let Some(before) = before {
+            self.requeue(before);
+        }
         true
     }
 
