@@ -671,6 +671,21 @@ async fn what_is_too_large_for_a_row_is_a_failure_of_its_item_and_every_row_can_
 }
 
 #[tokio::test]
+async fn a_worker_is_told_the_new_limits_of_a_resumed_job_at_once() {
+    let rig = Rig::new(1);
+    let work = rig.work();
+    let job = submit(&work, spec(8)).await;
+    let mut hand = rig.worker(0).await;
+    hand.want(8).await;
+    hand.granted().await;
+    let limits = JobLimits { progress_timeout: Duration::from_secs(1), ..spec(8).limits };
+    let (_, none) = mpsc::channel(1);
+    work.submit(job, JobSpec { limits: limits.clone(), ..spec(8) }, none).await.unwrap();
+    let WorkDown::Job { job: told, limits: new, .. } = hand.next().await else { panic!() };
+    assert_eq!((told, new), (job, limits));
+}
+
+#[tokio::test]
 async fn a_coordinator_whose_term_is_over_commits_nothing() {
     let mut rig = Rig::new(1);
     let job = submit(&rig.work(), spec(1)).await;

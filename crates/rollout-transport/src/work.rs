@@ -133,7 +133,7 @@ pub struct Failure {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkDown {
-    /// A job of which grants follow; once a stream.
+    /// A job of which grants follow; once a stream, and again when its limits have changed.
     Job {
         /// Its id.
         job: JobId,

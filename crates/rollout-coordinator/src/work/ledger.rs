@@ -189,9 +189,12 @@ impl Ledger {
 
     /// Takes a job's new limits; those of items that have ended stay as they were judged.
     pub fn set_limits(&mut self, id: JobId, limits: JobLimits) {
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.limits = limits;
-        }
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.limits = limits;
+        let holds =
+            |(worker, of): (&WorkerId, &Worker)| of.leases.contains_key(&id).then_some(*worker);
+        let holders: Vec<WorkerId> = self.workers.iter().filter_map(holds).collect();
+        holders.into_iter().for_each(|worker| self.rearm(worker));
     }
 
     /// Forgets the job. The leases that are over with it, by worker.

@@ -320,3 +320,19 @@ fn an_item_that_is_to_be_alone_goes_to_an_idle_worker_though_a_busy_one_was_rese
     let to_the_idle = |effect: &Effect| matches!(effect, Effect::Granted(grant) if grant.worker == worker_id(1) && grant.alone);
     assert!(out.iter().any(to_the_idle), "{out:?}");
 }
+
+#[test]
+fn a_shorter_patience_holds_for_the_leases_that_are_out() {
+    let mut fleet = Fleet::new(1, 40, Redispatch::Suspected);
+    let mut out = Vec::new();
+    fleet.ledger.grant(fleet.now, &mut out);
+    fleet.carry_out(out);
+    let before = fleet.ledger.next_wake().unwrap();
+    let limits = JobLimits {
+        progress_timeout: Duration::from_secs(1),
+        ..spec(40, Redispatch::Suspected).limits
+    };
+    fleet.ledger.set_limits(job_id(0), limits);
+    let wake = fleet.ledger.next_wake().unwrap();
+    assert!(wake + Duration::from_secs(8) < before, "{wake:?} {before:?}");
+}

@@ -27,6 +27,8 @@ pub(crate) enum After {
     Ack { worker: WorkerId, stream: StreamId, seq: u64, stale: Vec<Stale> },
     /// Leases are over.
     Revoke { worker: WorkerId, job: JobId, leases: Vec<Lease> },
+    /// The job's limits have changed: the workers that know of it are told.
+    Limits(JobId),
     /// Something has happened.
     Event(Option<WorkerId>, Body),
     /// Somebody waits for it.

@@ -56,6 +56,9 @@ impl Engine {
             let _ = reply.send(Begun::Answer(Submitted::Changed { differences }));
             return;
         }
+        if state.record.spec.limits != spec.limits {
+            self.tx.after.push(After::Limits(job));
+        }
         state.record = JobRecord { spec: spec.clone(), paused: false };
         self.tx.rows.jobs.push((job, state.record.clone()));
         self.ledger.set_limits(job, spec.limits);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rollout_core::{JobId, WorkerId};
+use rollout_core::{JobId, JobSpec, WorkerId};
 use rollout_storage::StorageError;
 use rollout_transport::work::{LINE_TARGET, WorkDown};
 use serde_json::value::RawValue;
@@ -64,6 +64,7 @@ impl Engine {
                 After::Revoke { worker, job, leases } => {
                     self.send(worker, None, WorkDown::Revoke { job, leases });
                 }
+                After::Limits(job) => self.send_limits(job),
                 After::Event(worker, body) => self.emit.emit(self.clock.now(), worker, body),
                 After::Reply(reply) => reply(),
             }
@@ -88,17 +89,20 @@ impl Engine {
         }
     }
 
+    /// Tells every worker that knows of the job what its limits are now.
+    fn send_limits(&mut self, job: JobId) {
+        let Some(state) = self.jobs.get(&job) else { return };
+        let line = introduction(job, &state.record.spec);
+        let told = self.streams.iter().filter(|(_, stream)| stream.told.contains(&job));
+        for worker in told.map(|(worker, _)| *worker).collect::<Vec<_>>() {
+            self.send(worker, None, line.clone());
+        }
+    }
+
     fn send_grant(&mut self, stream: Option<StreamId>, grant: Grant) -> Result<(), StorageError> {
         let Some(state) = self.jobs.get(&grant.job) else { return Ok(()) };
-        let spec = &state.record.spec;
-        let has_params = spec.has_params;
-        let job = WorkDown::Job {
-            job: grant.job,
-            plugin: spec.plugin.clone(),
-            method: spec.method.clone(),
-            seed: spec.seed,
-            limits: spec.limits.clone(),
-        };
+        let has_params = state.record.spec.has_params;
+        let job = introduction(grant.job, &state.record.spec);
         let Some(current) = self.streams.get_mut(&grant.worker) else { return Ok(()) };
         if stream != Some(current.id) {
             return Ok(());
@@ -152,6 +156,17 @@ impl Engine {
         let params = Arc::new(store::params(&self.store, job, chunk)?);
         self.params.insert((job, chunk), Arc::clone(&params));
         Ok(params)
+    }
+}
+
+/// What a worker is told of a job.
+fn introduction(job: JobId, spec: &JobSpec) -> WorkDown {
+    WorkDown::Job {
+        job,
+        plugin: spec.plugin.clone(),
+        method: spec.method.clone(),
+        seed: spec.seed,
+        limits: spec.limits.clone(),
     }
 }
 
