@@ -89,7 +89,9 @@ impl Doors {
     }
 
     pub(crate) async fn has_blob(&self, sha256: String) -> Result<u64, Denied> {
-        self.open(sha256).await.map(|(_, bytes)| bytes)
+        let missing = format!("there is no blob {sha256}");
+        let kept = self.disk.run(move |blobs| blobs.keep(&sha256));
+        kept.await?.ok_or(Denied::NotFound(missing))
     }
 
     pub(crate) async fn put_blob(

@@ -592,7 +592,9 @@ async fn a_large_result_counts_only_once_its_bytes_are_there() {
         let lease = hand.granted().await[0];
         hand.done(job, vec![Said { lease, end: End::Blob(blob.clone()) }]).await;
         hand.acked().await;
-        assert_eq!(work.status().await.unwrap().1[0].standing.done, u64::from(uploaded));
+        let standing = work.status().await.unwrap().1[0].standing.clone();
+        assert_eq!(standing.done, u64::from(uploaded));
+        assert_eq!(standing.failures, 0, "its item is not to blame for bytes that have gone");
     }
     let mut wrong = work.blobs().begin(&sha256).unwrap();
     wrong.write(b"other bytes").unwrap();
@@ -600,6 +602,24 @@ async fn a_large_result_counts_only_once_its_bytes_are_there() {
     assert!(work.blobs().begin("../coordinator.redb").is_err());
     let left = std::fs::read_dir(rig.dir.path().join("coordinator.blobs")).unwrap().count();
     assert_eq!(left, 1, "what was refused leaves nothing");
+}
+
+#[tokio::test]
+async fn a_large_result_that_is_asked_for_counts_as_new_when_the_old_ones_go() {
+    let rig = Rig::new(1);
+    let blobs = rig.work().blobs().clone();
+    let sha256 = handle::hex(&<sha2::Sha256 as sha2::Digest>::digest(b"a result"));
+    let mut upload = blobs.begin(&sha256).unwrap();
+    upload.write(b"a result").unwrap();
+    upload.finish().unwrap();
+    let old = SystemClock.wall() - 2 * BLOB_AGE;
+    blobs.read(&sha256).unwrap().unwrap().set_modified(old).unwrap();
+    assert_eq!(blobs.keep(&sha256).unwrap(), Some(8));
+    let before = SystemClock.wall() - BLOB_AGE;
+    assert_eq!(blobs.sweep(&HashSet::new(), before).unwrap(), 0);
+    blobs.read(&sha256).unwrap().unwrap().set_modified(old).unwrap();
+    assert_eq!(blobs.sweep(&HashSet::new(), before).unwrap(), 1);
+    assert_eq!(blobs.keep(&sha256).unwrap(), None);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use rollout_core::{Clock, SystemClock};
 use sha2::{Digest, Sha256};
 
 use super::handle::hex;
@@ -85,6 +86,19 @@ impl Blobs {
         self.path(sha256)
             .and_then(|path| fs::metadata(&path).map_err(|source| BlobError::Io { path, source }))
             .is_ok_and(|found| found.is_file() && found.len() == bytes)
+    }
+
+    /// The size of the blob, if it is there. Whoever asks is about to refer to it: it counts as new.
+    ///
+    /// # Errors
+    /// When that is no name, or the file cannot be looked at or touched.
+    pub fn keep(&self, sha256: &str) -> Result<Option<u64>, BlobError> {
+        let Some(file) = self.read(sha256)? else { return Ok(None) };
+        let touched = file.set_modified(SystemClock.wall()).and_then(|()| file.metadata());
+        match touched {
+            Ok(found) => Ok(Some(found.len())),
+            Err(source) => Err(BlobError::Io { path: self.path(sha256)?, source }),
+        }
     }
 
     /// Opens the blob for reading, if it is there.

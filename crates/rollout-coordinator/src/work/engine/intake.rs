@@ -129,9 +129,12 @@ impl Engine {
         job: JobId,
         outcomes: Vec<Said>,
     ) -> Vec<Stale> {
-        let (mut stale, mut tried) = (Vec::new(), Vec::new());
+        let (mut stale, mut tried, mut unsaid) = (Vec::new(), Vec::new(), Vec::new());
         for Said { lease, end } in outcomes {
-            let (what, end) = self.judge(end);
+            let Some((what, end)) = self.judge(end) else {
+                unsaid.push(lease);
+                continue;
+            };
             match self.ledger.outcome(now, worker, epoch, job, lease, what) {
                 Err(token) => stale.push(Stale { lease, token }),
                 Ok(Accepted::Again(trouble)) => {
@@ -145,6 +148,11 @@ impl Engine {
             let (cause, spans) = (Cause::Tried, spans(tried));
             let record = LeaseRecord::Released { worker, cause, spans };
             self.log_lease(job, record);
+        }
+        if !unsaid.is_empty() {
+            let mut effects = Vec::new();
+            self.ledger.give_back(worker, epoch, job, &unsaid, &mut effects);
+            self.carry_out(effects);
         }
         let events = report::rejected(job, epoch, &stale);
         self.tx.after.extend(events.into_iter().map(|event| After::Event(Some(worker), event)));
@@ -174,10 +182,10 @@ impl Engine {
         }
     }
 
-    /// What an outcome counts as. A large result that was never uploaded is none, and neither is one
-    /// that should have been.
-    fn judge(&self, end: End) -> (What, Ended) {
-        match end {
+    /// What an outcome counts as. A large result that was not uploaded is none, and neither is one that
+    /// should have been; one whose bytes have gone since is as if it had never been said.
+    fn judge(&self, end: End) -> Option<(What, Ended)> {
+        Some(match end {
             End::Result(result) if result.get().len() > MAX_INLINE_RESULT => {
                 let message = format!(
                     "a result of {} bytes, and more than {MAX_INLINE_RESULT} are to be uploaded",
@@ -195,20 +203,12 @@ impl Engine {
             End::Blob(blob) if self.blobs.has(&blob.sha256, blob.bytes) => {
                 (What::Result, Ended::Final(Final::Blob(blob)))
             }
-            End::Blob(blob) => {
-                let failure = Failure {
-                    code: "blob_missing".into(),
-                    message: format!("blob {} was not uploaded", blob.sha256),
-                    traceback: None,
-                    stderr_tail: None,
-                };
-                (What::Failed, Ended::Failure(failure))
-            }
+            End::Blob(_) => return None,
             End::Failed(failure) => (What::Failed, Ended::Failure(clipped(failure))),
             End::Lost { failure, alone } => {
                 (What::Lost { alone }, Ended::Failure(clipped(failure)))
             }
-        }
+        })
     }
 }
 
