@@ -16,9 +16,9 @@ use crate::work::report;
 use crate::work::store::{AckRecord, LeaseRecord, spans};
 use crate::work::tx::After;
 
-/// Refused outcomes that are remembered of a worker, by the messages that said them. One has no more
-/// on their way.
-const REMEMBERED: usize = 32;
+/// The messages of a worker of which it is remembered which outcomes were refused. One has no more on
+/// their way.
+const REMEMBERED: u64 = 32;
 
 /// The longest text of a failure that is kept, in bytes.
 const MAX_TEXT: usize = 16 << 10;
@@ -112,13 +112,7 @@ impl Engine {
         if seen.epoch != epoch {
             *seen = new();
         }
-        seen.seq = seq;
-        if !stale.is_empty() {
-            seen.refused.push_back((seq, stale.to_vec()));
-            if seen.refused.len() > REMEMBERED {
-                seen.refused.pop_front();
-            }
-        }
+        note(seen, seq, stale);
         self.tx.rows.acks.insert(worker, Some(seen.clone()));
     }
 
@@ -212,6 +206,15 @@ impl Engine {
     }
 }
 
+/// Remembers the newest message of a worker, and forgets what it will not say again.
+fn note(seen: &mut AckRecord, seq: u64, stale: &[Stale]) {
+    seen.seq = seq;
+    seen.refused.retain(|(of, _)| of.saturating_add(REMEMBERED) > seq);
+    if !stale.is_empty() {
+        seen.refused.push_back((seq, stale.to_vec()));
+    }
+}
+
 /// The failure, no text of it longer than [`MAX_TEXT`]: what was raised is said first, and what was
 /// written before the end last.
 fn clipped(mut failure: Failure) -> Failure {
@@ -229,4 +232,25 @@ fn clipped(mut failure: Failure) -> Failure {
 enum Ended {
     Final(Final),
     Failure(Failure),
+}
+
+#[cfg(test)]
+mod tests {
+    use rollout_transport::work::{Lease, Token};
+
+    use super::*;
+
+    #[test]
+    fn what_was_refused_is_remembered_as_long_as_it_may_be_said_again() {
+        let stale = [Stale { lease: Lease { item: 1, attempt: 1 }, token: Token::State }];
+        let mut seen = AckRecord { epoch: 1, seq: 0, refused: VecDeque::new() };
+        for seq in 1..=100 {
+            note(&mut seen, seq, &stale);
+        }
+        assert!(seen.refused.iter().map(|(of, _)| *of).eq(69..=100));
+        (101..131).for_each(|seq| note(&mut seen, seq, &[]));
+        assert!(seen.refused.iter().map(|(of, _)| *of).eq(99..=100));
+        note(&mut seen, 132, &[]);
+        assert!(seen.refused.is_empty());
+    }
 }
