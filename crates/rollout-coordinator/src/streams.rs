@@ -11,6 +11,13 @@ use crate::mailbox::Rejection;
 use crate::sessions::describe;
 use crate::work::{Hello, Work, WorkSink};
 
+/// The most plugins of a worker, and the longest name of one, in bytes.
+const MAX_PLUGINS: usize = 64;
+const MAX_NAME: usize = 256;
+/// The most outcomes of one line, and the most items or leases. Both are more than a worker puts in one.
+const MAX_OUTCOMES: usize = 8_192;
+const MAX_LISTED: usize = 100_000;
+
 /// Leads the stream until either side ends it. The ledger takes a line when it has room, and no more
 /// is read meanwhile: a worker that says too much waits.
 ///
@@ -50,6 +57,10 @@ pub(crate) async fn lead(
         let detail = format!("the certificate is worker {worker}'s, not {}'s", hello.worker_id);
         return refuse(RejectReason::Identity, detail);
     }
+    if hello.plugins.len() > MAX_PLUGINS || hello.plugins.iter().any(|name| name.len() > MAX_NAME) {
+        let detail = format!("more than {MAX_PLUGINS} plugins, or a name of over {MAX_NAME} bytes");
+        return refuse(RejectReason::Protocol, detail);
+    }
     let (sink, told) = match work.open(hello).await {
         Ok(Ok(opened)) => opened,
         Ok(Err(detail)) => {
@@ -68,20 +79,34 @@ pub(crate) async fn lead(
     };
     sink.close().await;
     match violation {
-        Some(error) => refuse(RejectReason::Protocol, describe(&error)),
+        Some(detail) => refuse(RejectReason::Protocol, detail),
         None => Ok(()),
     }
 }
 
 /// Hands on what the worker says; how it broke the protocol, if it did.
-async fn hear(up: &mut LineStream<WorkUp>, sink: &WorkSink) -> Option<WireError> {
+async fn hear(up: &mut LineStream<WorkUp>, sink: &WorkSink) -> Option<String> {
     loop {
         match up.next().await {
-            Ok(Some(line)) => sink.send(line).await.ok()?,
+            Ok(Some(line)) => match excess(&line) {
+                None => sink.send(line).await.ok()?,
+                excess => return excess,
+            },
             Ok(None) => return None,
-            Err(error) => return error.is_violation().then_some(error),
+            Err(error) => return error.is_violation().then(|| describe(&error)),
         }
     }
+}
+
+/// What the line has too much of.
+fn excess(line: &WorkUp) -> Option<String> {
+    let (found, limit, of) = match line {
+        WorkUp::Done { outcomes, .. } => (outcomes.len(), MAX_OUTCOMES, "outcomes"),
+        WorkUp::Progress { items, .. } => (items.len(), MAX_LISTED, "items"),
+        WorkUp::Return { leases, .. } => (leases.len(), MAX_LISTED, "leases"),
+        WorkUp::Hello { .. } | WorkUp::Want { .. } => return None,
+    };
+    (found > limit).then(|| format!("a line of {found} {of}, where {limit} are allowed"))
 }
 
 /// Hands on what it is told, until the ledger has no more for it.

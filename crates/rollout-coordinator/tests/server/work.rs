@@ -391,11 +391,16 @@ async fn a_stream_of_work_that_begins_wrongly_is_refused_and_says_why() {
             end: result(&format!("\"{}\"", "x".repeat(MAX_LINE))),
         }],
     };
+    let many = WorkUp::Progress { job: JobId::generate(), items: vec![0; 100_001] };
+    let named = |plugins| WorkUp::Hello { worker_id: worker.id, incarnation, epoch, plugins };
     for (lines, words, event) in [
         (vec![hello(WorkerId::generate(), epoch)], "the certificate is worker", true),
         (vec![WorkUp::Want { items: 1 }], "not a hello", true),
         (vec![hello(worker.id, epoch + 1)], "epoch", false),
         (vec![hello(worker.id, epoch), long], "longer than", true),
+        (vec![hello(worker.id, epoch), many], "a line of 100001 items", true),
+        (vec![named(vec!["p".into(); 65])], "plugins", true),
+        (vec![named(vec!["p".repeat(257)])], "plugins", true),
     ] {
         let events = || {
             let topics = fleet.events.topics(worker.id);

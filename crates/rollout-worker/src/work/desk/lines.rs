@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::{At, Desk, Entry, Held, Job};
 use crate::work::pace::Pace;
 
-/// Items of one line of progress, which is then far below the longest line.
+/// Items of one line of progress or of leases given back; the coordinator takes no more.
 const MAX_ITEMS: usize = 100_000;
 
 /// How often it is said that items are not stuck: several times within the time after which the
@@ -142,7 +142,10 @@ impl Desk {
         if self.fenced {
             return None;
         }
-        if let Some((job, leases)) = self.returns.pop_first() {
+        if let Some((job, mut leases)) = self.returns.pop_first() {
+            if leases.len() > MAX_ITEMS {
+                self.returns.insert(job, leases.split_off(MAX_ITEMS));
+            }
             return Some(WorkUp::Return { job, leases });
         }
         let last = self.calls.is_empty();
