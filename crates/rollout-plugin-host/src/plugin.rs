@@ -150,6 +150,15 @@ impl Plugin {
         }
     }
 
+    /// Whether its process is being replaced: a call would wait for the next one.
+    #[must_use]
+    pub fn is_restarting(&self) -> bool {
+        match &self.running {
+            Running::Cdylib(_) => false,
+            Running::Sidecar(sidecar) => sidecar.is_restarting(),
+        }
+    }
+
     /// Calls the method of the manifest's `[probe]`, if it has one.
     ///
     /// # Errors

@@ -136,6 +136,11 @@ impl Sidecar {
         }
     }
 
+    /// Whether there is no process and one is to come.
+    pub(crate) fn is_restarting(&self) -> bool {
+        matches!(&*self.phase.borrow(), Phase::Restarting)
+    }
+
     /// Waits for what comes after a process that answers no more, or after none.
     async fn next(
         &self,

@@ -35,7 +35,7 @@ use crate::{Drain, WorkerError};
 
 /// News of calls that wait to be taken in; then the calls wait.
 const NEWS: usize = 256;
-/// How often a plugin is asked whether it has ended a call that was given up.
+/// How often a plugin is asked whether it has ended a call that was given up, or is there again.
 const SETTLE: Duration = Duration::from_millis(20);
 /// The longest nap: time stands still for timers while the machine is suspended.
 const LONGEST_NAP: Duration = Duration::from_secs(1);
@@ -144,7 +144,7 @@ impl Work {
 
     /// Does what is to be done now; the outcome, once there is one.
     fn look(&mut self, now: Mono) -> Option<Result<(), WorkerError>> {
-        self.settle();
+        self.settle(now);
         self.desk.expire(now);
         match self.end {
             End::Leaving(until) if now >= until => self.abandon(now),
@@ -185,13 +185,21 @@ impl Work {
         self.end = End::Abandoned(now + words);
     }
 
-    /// A plugin that has ended the calls that were given up may be called again.
-    fn settle(&mut self) {
+    /// A plugin that has ended the calls that were given up may be called again, once there is one.
+    fn settle(&mut self, now: Mono) {
+        for (at, plugin) in self.plugins.iter().enumerate() {
+            if plugin.is_restarting() {
+                self.desk.restarting(now, at);
+            }
+        }
         let settled: Vec<usize> = self
             .desk
             .settling()
             .filter(|(at, running)| {
-                self.plugins.get(*at).is_none_or(|plugin| plugin.in_flight() <= *running)
+                let settled = |plugin: &Arc<Plugin>| {
+                    !plugin.is_restarting() && plugin.in_flight() <= *running
+                };
+                self.plugins.get(*at).is_none_or(settled)
             })
             .map(|(at, _)| at)
             .collect();

@@ -105,7 +105,7 @@ struct Place {
     running: usize,
     /// Whether the one under way has the plugin to itself.
     alone: bool,
-    /// Whether it may still be at work on a call that was given up.
+    /// Whether it may still be at work on a call that was given up, or is being started again.
     settling: bool,
     /// Not to be called before.
     retry: Mono,
@@ -222,14 +222,14 @@ impl Desk {
         std::mem::take(&mut self.cut)
     }
 
-    /// The plugins that may still be at work on calls that were given up, and how many calls they
+    /// The plugins that may still be at work on calls that were given up or are not there, and how many calls they
     /// have beside those.
     pub(super) fn settling(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         let places = self.places.iter().enumerate();
         places.filter(|(_, place)| place.settling).map(|(at, place)| (at, place.running))
     }
 
-    /// The plugin is at work on no call that was given up.
+    /// The plugin is there, and at work on no call that was given up.
     pub(super) fn settled(&mut self, plugin: usize, places: usize) {
         if let Some(place) = self.places.get_mut(plugin) {
             place.settling = false;

@@ -456,6 +456,26 @@ fn a_sign_of_progress_moves_the_one_time_out_and_not_the_other() {
 }
 
 #[test]
+fn no_item_is_blamed_for_the_time_that_its_plugin_takes_to_start_again() {
+    let mut world = with_call_of(1);
+    for _ in 0..20 {
+        world.now += Duration::from_millis(1_500);
+        world.desk.restarting(world.now, 0);
+        world.desk.expire(world.now);
+    }
+    world.pump().unwrap();
+    assert_eq!((bad(&world), world.calls.len()), (vec![], 1), "its time has not begun");
+    world.step(Step::End(0, 7));
+    world.grant_some(1, false);
+    world.desk.restarting(world.now, 0);
+    world.pump().unwrap();
+    assert!(world.calls.is_empty(), "nothing is begun");
+    world.settle();
+    world.pump().unwrap();
+    assert_eq!(world.calls.len(), 1);
+}
+
+#[test]
 fn a_crash_is_held_against_an_item_only_if_nothing_else_was_in_the_plugins_hands() {
     for (places, alone) in [(1, true), (2, false)] {
         let mut world = World::new(places);

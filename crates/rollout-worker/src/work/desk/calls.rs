@@ -214,6 +214,17 @@ impl Desk {
         }
     }
 
+    /// The plugin is being started again. Nothing is begun until it has [settled](Self::settled), and
+    /// a call that is still under way waits to be sent: its time has not begun.
+    pub(in crate::work) fn restarting(&mut self, now: Mono, plugin: usize) {
+        if let Some(place) = self.places.get_mut(plugin) {
+            place.settling = true;
+        }
+        for call in self.calls.values_mut().filter(|call| call.plugin == plugin) {
+            (call.begun, call.sign, call.signed) = (now, now, true);
+        }
+    }
+
     /// Ends the calls that have gone on too long.
     pub(in crate::work) fn expire(&mut self, now: Mono) {
         let late = |(id, call): (&u64, &Call)| {
