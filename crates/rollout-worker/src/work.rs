@@ -248,7 +248,9 @@ impl Work {
             Woken::Call(ended) => self.panicked(now, ended),
             Woken::Link(event) => self.linked(now, event),
             Woken::Upload(ended) => {
-                if self.uploads.ended(&mut self.desk, ended) {
+                // A late failure, of a connection that was replaced, is nothing to the present one.
+                let of = self.uploads.ended(&mut self.desk, ended);
+                if of.is_some_and(|of| self.link.remote().is_some_and(|(_, now)| now == of)) {
                     self.link.lose("an upload failed");
                 }
             }

@@ -37,6 +37,8 @@ pub(super) struct Link {
     state: State,
     /// The next pause, before jitter.
     pause: Duration,
+    /// How many streams there were: the number of the present one.
+    streams: u64,
 }
 
 enum State {
@@ -63,13 +65,13 @@ impl Link {
     ) -> Self {
         let pause = reconnect.backoff_initial;
         let state = State::Down { until: Instant::now() };
-        Self { coordinator, tls, reconnect, worker, plugins, state, pause }
+        Self { coordinator, tls, reconnect, worker, plugins, state, pause, streams: 0 }
     }
 
-    /// The connection, for uploads.
-    pub(super) fn remote(&self) -> Option<&Remote> {
+    /// The connection, for uploads, and the number of its stream.
+    pub(super) fn remote(&self) -> Option<(&Remote, u64)> {
         match &self.state {
-            State::Open(open) => Some(&open.remote),
+            State::Open(open) => Some((&open.remote, self.streams)),
             _ => None,
         }
     }
@@ -119,6 +121,7 @@ impl Link {
                 State::Opening(opening) => match opening.await {
                     Ok(open) => {
                         self.state = State::Open(Box::new(open));
+                        self.streams += 1;
                         return Event::Opened;
                     }
                     Err(why) => {
