@@ -39,6 +39,8 @@ const NEWS: usize = 256;
 const SETTLE: Duration = Duration::from_millis(20);
 /// The longest nap: time stands still for timers while the machine is suspended.
 const LONGEST_NAP: Duration = Duration::from_secs(1);
+/// Later than this after its time, the worker was not running: stopped, or starved.
+const STALLED: Duration = Duration::from_millis(200);
 /// How long what was given back at the very end may take to be sent and acknowledged.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -132,12 +134,20 @@ impl Work {
     }
 
     async fn run(mut self) -> Result<(), WorkerError> {
+        let mut due = SystemClock.now();
         loop {
             let now = SystemClock.now();
+            let stall = now.since(due);
+            if stall >= STALLED {
+                tracing::warn!("the worker stood still for {stall:?}; no item is blamed for that");
+                self.desk.stalled(now, stall);
+            }
             if let Some(outcome) = self.look(now) {
                 return outcome;
             }
-            let woken = self.wait(now).await;
+            let nap = self.nap(now);
+            due = now + nap;
+            let woken = self.wait(nap).await;
             self.take_in(woken);
         }
     }
@@ -209,7 +219,8 @@ impl Work {
         }
     }
 
-    async fn wait(&mut self, now: Mono) -> Woken {
+    /// How long there is nothing to do, if nothing happens.
+    fn nap(&self, now: Mono) -> Duration {
         let mut nap =
             self.desk.wake(now, self.link.speaks()).map_or(LONGEST_NAP, |at| at.since(now));
         if self.desk.settling().next().is_some() {
@@ -218,6 +229,10 @@ impl Work {
         if let End::Leaving(until) | End::Abandoned(until) = self.end {
             nap = nap.min(until.since(now));
         }
+        nap.min(LONGEST_NAP)
+    }
+
+    async fn wait(&mut self, nap: Duration) -> Woken {
         let may_connect = !self.plugins.is_empty() && !self.known.fenced;
         let who = self.known;
         let mut news = Vec::new();
@@ -230,7 +245,7 @@ impl Work {
             event = self.link.next(may_connect, who) => Woken::Link(event),
             ended = self.uploads.next() => Woken::Upload(ended),
             Some(ended) = self.calls.join_next() => Woken::Call(ended),
-            () = sleep(nap.min(LONGEST_NAP)) => Woken::Time,
+            () = sleep(nap) => Woken::Time,
         }
     }
 

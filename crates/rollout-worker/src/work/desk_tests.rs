@@ -476,6 +476,20 @@ fn no_item_is_blamed_for_the_time_that_its_plugin_takes_to_start_again() {
 }
 
 #[test]
+fn no_item_is_blamed_for_the_time_in_which_the_worker_stood_still() {
+    let mut world = with_call_of(1);
+    world.step(Step::Wait(500));
+    world.now += Duration::from_secs(60);
+    world.desk.stalled(world.now, Duration::from_secs(60));
+    world.step(Step::Wait(1_499));
+    world.pump().unwrap();
+    assert_eq!((bad(&world), world.calls.len()), (vec![], 1));
+    world.step(Step::Wait(1));
+    world.pump().unwrap();
+    assert!(bad(&world)[0].1.contains("no_progress"), "what it had before the stall still counts");
+}
+
+#[test]
 fn a_crash_is_held_against_an_item_only_if_nothing_else_was_in_the_plugins_hands() {
     for (places, alone) in [(1, true), (2, false)] {
         let mut world = World::new(places);

@@ -225,6 +225,15 @@ impl Desk {
         }
     }
 
+    /// The worker itself stood still for so long: what it would have heard of its calls waits to be
+    /// heard, and their time stood still with it.
+    pub(in crate::work) fn stalled(&mut self, now: Mono, stall: Duration) {
+        for call in self.calls.values_mut() {
+            call.begun = now.min(call.begun + stall);
+            call.sign = now.min(call.sign + stall);
+        }
+    }
+
     /// Ends the calls that have gone on too long.
     pub(in crate::work) fn expire(&mut self, now: Mono) {
         let late = |(id, call): (&u64, &Call)| {
