@@ -490,6 +490,20 @@ fn no_item_is_blamed_for_the_time_in_which_the_worker_stood_still() {
 }
 
 #[test]
+fn a_job_of_which_nothing_is_held_takes_no_room() {
+    let mut world = with_call_of(4);
+    assert!(world.desk.jobs.values().all(|job| job.held.capacity() > 0));
+    world.desk.leave();
+    while !world.calls.is_empty() {
+        world.step(Step::End(0, 7));
+    }
+    world.pump().unwrap();
+    world.ack(usize::MAX);
+    assert_eq!(world.desk.held(), 0);
+    assert!(world.desk.jobs.values().all(|job| job.held.capacity() == 0));
+}
+
+#[test]
 fn a_crash_is_held_against_an_item_only_if_nothing_else_was_in_the_plugins_hands() {
     for (places, alone) in [(1, true), (2, false)] {
         let mut world = World::new(places);

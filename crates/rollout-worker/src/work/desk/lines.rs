@@ -1,5 +1,6 @@
 //! What the coordinator says, and what is said to it.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::time::Duration;
 
@@ -70,6 +71,10 @@ impl Desk {
                         if job.held.get(&item) == Some(&ended) {
                             job.held.remove(&item);
                         }
+                    }
+                    if job.held.is_empty() {
+                        // A map keeps its room; of jobs that are done there are more and more.
+                        job.held = HashMap::new();
                     }
                 }
                 Ok(())
