@@ -305,7 +305,9 @@ impl Work {
         }
         if let Some(end) = end {
             self.handles.remove(&call);
-            self.desk.ended(now, call, end);
+            if let Some((plugin, wait)) = self.desk.ended(now, call, end) {
+                tracing::warn!("plugin {plugin} cannot be called for {wait:?}: its items go back");
+            }
         }
     }
 
@@ -316,7 +318,8 @@ impl Work {
         if let Some((&call, _)) = self.handles.iter().find(is) {
             self.handles.remove(&call);
             tracing::error!("a call's task failed: {error}");
-            self.desk.ended(now, call, verdict::defect());
+            // It says nothing of its plugin.
+            let _ = self.desk.ended(now, call, verdict::defect());
         }
     }
 

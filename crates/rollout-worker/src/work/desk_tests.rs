@@ -213,7 +213,7 @@ impl World {
     fn end(&mut self, call: u64, end: CallEnd) {
         self.calls.remove(&call);
         self.alone = self.alone.filter(|alone| *alone != call);
-        self.desk.ended(self.now, call, end);
+        let _ = self.desk.ended(self.now, call, end);
     }
 
     fn ack(&mut self, n: usize) {
@@ -501,6 +501,26 @@ fn a_job_of_which_nothing_is_held_takes_no_room() {
     world.ack(usize::MAX);
     assert_eq!(world.desk.held(), 0);
     assert!(world.desk.jobs.values().all(|job| job.held.capacity() == 0));
+}
+
+#[test]
+fn a_plugin_that_says_for_how_long_it_cannot_be_called_wants_nothing_until_then() {
+    let mut world = with_call_of(1);
+    let call = world.nth_call(0).unwrap();
+    world.calls.clear();
+    let wait = Duration::from_secs(5);
+    let said = world.desk.ended(world.now, call, CallEnd::NotRun(Some(wait)));
+    assert_eq!(said, Some(("p", wait)));
+    world.stream();
+    for _ in 0..4 {
+        world.step(Step::Wait(1_200));
+        world.pump().unwrap();
+        assert_eq!((world.credit, world.calls.len()), (0, 0));
+    }
+    assert_eq!(world.desk.wake(world.now, false), Some(world.now + Duration::from_millis(200)));
+    world.step(Step::Wait(200));
+    world.pump().unwrap();
+    assert!(world.credit > 0);
 }
 
 #[test]

@@ -19,7 +19,8 @@ use crate::work::verdict::{self, Answer, CallEnd};
 
 /// The parameters of one call's items together, in bytes, about.
 const MAX_PARAMS: usize = 1 << 20;
-/// The first and the longest pause before a plugin that cannot be called is tried again.
+/// The first and the longest pause before a plugin that cannot be called, and does not say for how
+/// long, is tried again.
 const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 
 /// A call under way.
@@ -163,9 +164,15 @@ impl Desk {
         }
     }
 
-    /// A call has ended.
-    pub(in crate::work) fn ended(&mut self, now: Mono, id: u64, end: CallEnd) {
-        let Some(call) = self.remove(id) else { return };
+    /// A call has ended. If its plugin cannot be called any more, and says so first now: its name, and
+    /// for how long.
+    pub(in crate::work) fn ended(
+        &mut self,
+        now: Mono,
+        id: u64,
+        end: CallEnd,
+    ) -> Option<(&str, Duration)> {
+        let call = self.remove(id)?;
         let took = now.since(call.begun);
         let items = call.entries.len();
         let left: Vec<Entry> = call.entries.into_iter().flatten().collect();
@@ -201,9 +208,10 @@ impl Desk {
             }
             CallEnd::NotRun(wait) => {
                 left.into_iter().rev().for_each(|entry| self.again(id, entry, false));
-                self.pause(now, call.plugin, wait);
+                return self.pause(now, call.plugin, wait);
             }
         }
+        None
     }
 
     /// Blames the one item that is left, or finds out which of several it was.
@@ -351,16 +359,23 @@ impl Desk {
         }
     }
 
-    /// The plugin cannot be called now. If it says for how long, others may have its items.
-    fn pause(&mut self, now: Mono, plugin: usize, wait: Option<Duration>) {
-        let Some(place) = self.places.get_mut(plugin) else { return };
+    /// The plugin cannot be called now. If it says for how long, others may have its items all that
+    /// time. What is new of it, for [`ended`](Self::ended).
+    fn pause(
+        &mut self,
+        now: Mono,
+        plugin: usize,
+        wait: Option<Duration>,
+    ) -> Option<(&str, Duration)> {
+        let place = self.places.get_mut(plugin)?;
         let [first, longest] = PAUSES;
         place.pause = (place.pause * 2).clamp(first, longest);
-        place.retry = now + wait.map_or(place.pause, |wait| wait.clamp(place.pause, longest));
-        if wait.is_some_and(|wait| !wait.is_zero()) {
-            place.down = true;
-            self.give_back_queue(plugin);
-        }
+        place.retry = now + wait.map_or(place.pause, |wait| wait.max(place.pause));
+        let wait = wait.filter(|wait| !wait.is_zero())?;
+        let new = !std::mem::replace(&mut place.down, true);
+        self.give_back_queue(plugin);
+        let place = self.places.get(plugin).filter(|_| new)?;
+        Some((&place.bench.name, wait))
     }
 }
 
