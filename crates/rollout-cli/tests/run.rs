@@ -108,6 +108,21 @@ fn an_item_that_is_too_slow_for_the_manifest_is_a_dead_letter_that_names_the_key
 }
 
 #[test]
+fn workers_are_asked_to_end_once_and_their_plugins_are_shut_down() {
+    let stage = Stage::new(4, "", "");
+    let shutdown = "    def shutdown(self):\n        time.sleep(0.3)\n        \
+                    open(f\"shut-{id(self)}-{time.time_ns()}\", \"w\").close()\n\nrun(Tried)";
+    let plugin = stage.read("tried.py");
+    stage.write("tried.py", &plugin.replace("run(Tried)", shutdown));
+    stage.exits(0, &["run", "job.toml", "--workers", "1", "--out", "out"]);
+    let files = std::fs::read_dir(stage.path(".")).unwrap().flatten();
+    let shut = files.filter(|file| file.file_name().to_string_lossy().starts_with("shut-"));
+    assert_eq!(shut.count(), 1, "{}", stage.read("out/events/worker-1.stderr"));
+    let (_, events, _) = stage.rollout(&["events", "out", "--topic", "worker_deregistered"]);
+    assert_eq!(events.lines().count(), 2, "said by the worker and the coordinator: {events}");
+}
+
+#[test]
 fn ctrl_c_finishes_what_is_in_hand_and_a_resumed_run_ends_like_an_undisturbed_one() {
     let stage = Stage::new(200, "seed = 7", "sleep_ms = 20");
     let running = stage.start(&["run", "job.toml", "--out", "out"]);

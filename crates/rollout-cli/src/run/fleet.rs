@@ -195,6 +195,10 @@ impl Fleet {
 
     /// Asks every worker to end: it finishes what it has begun, and gives the rest back.
     pub(crate) fn drain(&mut self) {
+        // Asked a second time, a worker drops what it has in hand.
+        if self.draining {
+            return;
+        }
         self.draining = true;
         for worker in &mut self.workers {
             worker.due = None;
