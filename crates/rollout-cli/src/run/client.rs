@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use crate::run::dir::sync_dir;
 use crate::run::error::RunError;
 use crate::run::params;
 
@@ -292,6 +293,10 @@ impl Courier {
             Followed::Committed { seq, items } => {
                 for item in items {
                     self.fetch(remote, item).await?;
+                }
+                // The line that refers to a file is marked as here for good.
+                if items.iter().any(|item| matches!(item.end, Final::Blob(_))) {
+                    sync_dir(&self.job.blobs)?;
                 }
                 *seq
             }

@@ -133,10 +133,12 @@ impl RunDir {
 
     /// Makes the directory that is to hold a new run.
     pub(crate) fn make(&self) -> Result<(), RunError> {
+        // Which directories get a new entry: this one, and those above it up to one that is there.
+        let there = self.0.ancestors().position(Path::exists).unwrap_or(0);
         for dir in [self.state(), self.events(), self.blobs()] {
             fs::create_dir_all(&dir).map_err(RunError::file("make", &dir))?;
         }
-        Ok(())
+        self.0.ancestors().take(there + 1).try_for_each(sync_dir)
     }
 
     /// What holds a run has a report or a record.
@@ -235,4 +237,22 @@ pub(crate) fn write_whole(
         File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
     };
     all().map_err(RunError::file("write", path))
+}
+
+/// Brings to the disk which files a directory holds.
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), RunError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(RunError::file("write", dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_made_below_ones_that_are_not_there_and_made_again() {
+        let above = tempfile::tempdir().unwrap();
+        let dir = RunDir::new(above.path().join("a/b"));
+        assert!(dir.make().is_ok() && dir.make().is_ok());
+        assert!(dir.blobs().is_dir() && dir.holds().is_ok_and(|holds| holds == Holds::Nothing));
+    }
 }
