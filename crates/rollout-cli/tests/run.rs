@@ -215,6 +215,23 @@ fn a_killed_coordinator_and_killed_workers_cost_nothing_but_time() {
 }
 
 #[test]
+fn a_run_whose_program_is_replaced_still_starts_its_workers_anew() {
+    let stage = Stage::new(200, "seed = 7", "sleep_ms = 20");
+    // Beside the program, as a link goes nowhere else.
+    let beside = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let program = beside.path().join("rollout");
+    std::fs::hard_link(assert_cmd::cargo::cargo_bin!("rollout"), &program).unwrap();
+    let running = stage.start_program(&program, &["run", "job.toml", "--out", "out"]);
+    stage.await_lines("out/results.partial.jsonl", 20);
+    std::fs::remove_file(&program).unwrap();
+    stage.kill_one("worker run");
+    stage.kill_one("coordinator run");
+    let (exit, said) = running.end();
+    assert_eq!(exit.code, Some(0), "{said}");
+    assert!(said.contains("the coordinator killed by signal 9"), "{said}");
+}
+
+#[test]
 fn a_mistake_ends_a_run_before_it_starts_and_is_named() {
     let stage = Stage::new(3, "", "");
     for (job, code, words) in [

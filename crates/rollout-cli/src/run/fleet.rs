@@ -6,6 +6,7 @@ mod files;
 mod journal;
 mod member;
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -107,8 +108,8 @@ impl Fleet {
                         return news;
                     }
                 }
-                () = pause, if due.is_some() => if let Err(error) = self.start_due() {
-                    return News::Failed(error);
+                () = pause, if due.is_some() => if let Some(news) = self.start_due() {
+                    return news;
                 },
             }
         }
@@ -122,18 +123,29 @@ impl Fleet {
         std::iter::once(&self.coordinator).chain(workers).filter_map(|member| member.due).min()
     }
 
-    fn start_due(&mut self) -> Result<(), RunError> {
+    /// Starts whoever is due. One that cannot be started now is tried again like one that ended.
+    fn start_due(&mut self) -> Option<News> {
         let now = Instant::now();
-        if self.coordinator.due.is_some_and(|due| due <= now) {
-            self.start_coordinator()?;
+        let most = self.most_starts();
+        let is_due = |member: &&mut Member| member.due.is_some_and(|due| due <= now);
+        let mut members = std::iter::once(&mut self.coordinator).chain(&mut self.workers);
+        let member = members.find(is_due)?;
+        let args = match member.place {
+            0 => self.files.coordinator_args(),
+            place => self.files.worker_args(place, member.id),
+        };
+        let error = member.start(&args, &self.outbox).err()?;
+        if member.ended() >= most {
+            return Some(News::Failed(error));
         }
-        for worker in
-            self.workers.iter_mut().filter(|worker| worker.due.is_some_and(|due| due <= now))
-        {
-            let args = self.files.worker_args(worker.place, worker.id);
-            worker.start(&args, &self.outbox)?;
-        }
-        Ok(())
+        let wait = member.again();
+        let why = error.source().map(|why| format!(": {why}")).unwrap_or_default();
+        Some(News::Note(format!("{error}{why}; tried again in {} ms", wait.as_millis())))
+    }
+
+    /// How often in a row a process may fail to start.
+    const fn most_starts(&self) -> u32 {
+        if self.has_worked { LATER_STARTS } else { FIRST_STARTS }
     }
 
     fn member(&mut self, place: usize) -> Option<&mut Member> {
@@ -170,15 +182,14 @@ impl Fleet {
     }
 
     fn ended(&mut self, place: usize, exit: Exit, tail: &str) -> Option<News> {
-        let (has_worked, stopping) =
-            (self.has_worked, self.stopping || (self.draining && place > 0));
+        let (has_worked, most) = (self.has_worked, self.most_starts());
+        let stopping = self.stopping || (self.draining && place > 0);
         let member = self.member(place)?;
         let failed = member.ended();
         if stopping {
             let gone = self.workers.iter().all(|worker| !worker.runs());
             return (self.draining && gone && !self.stopping).then_some(News::Drained);
         }
-        let most = if has_worked { LATER_STARTS } else { FIRST_STARTS };
         if failed >= most || (failed > 0 && !has_worked && is_final(exit)) {
             let (who, exit, code) = (member.name.clone(), exit.to_string(), exit.code);
             let said = tail.trim_end();

@@ -106,6 +106,12 @@ impl Stage {
         Running::new(child)
     }
 
+    /// Starts this program here.
+    pub(crate) fn start_program(&self, program: &Path, args: &[&str]) -> Running {
+        let spawn = Spawn::new(program).current_dir(self.dir.path()).args(args);
+        Running::new(spawn.stderr(Io::Pipe).stdout(Io::Pipe).spawn().unwrap())
+    }
+
     /// Starts it with its standard output in a file.
     pub(crate) fn start_into(&self, name: &str, args: &[&str]) -> Running {
         let out = fs::File::create(self.path(name)).unwrap();

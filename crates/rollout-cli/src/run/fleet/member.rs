@@ -1,6 +1,7 @@
 //! One process of the fleet: started, listened to, ended, started again.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rollout_core::event::{Body, Event};
@@ -81,8 +82,7 @@ impl Member {
     ) -> Result<(), RunError> {
         self.due = None;
         self.started = true;
-        let program = std::env::current_exe().map_err(RunError::file("find", "this program"))?;
-        let spawned = Spawn::new(program).args(args).stdout(Io::Pipe).stderr(Io::Pipe).spawn();
+        let spawned = Spawn::new(program()?).args(args).stdout(Io::Pipe).stderr(Io::Pipe).spawn();
         let spawned = spawned.and_then(|child| {
             let (mut events, mut errors) =
                 (self.journals.events.open(), self.journals.errors.open());
@@ -144,6 +144,13 @@ impl Member {
             process.handle().signal_main(signal);
         }
     }
+}
+
+/// This very program, under the name it was started by; one that has been replaced since has none.
+fn program() -> Result<PathBuf, RunError> {
+    let named = std::env::current_exe().map_err(RunError::file("find", "this program"))?;
+    let running = PathBuf::from("/proc/self/exe");
+    Ok(if !named.exists() && running.exists() { running } else { named })
 }
 
 /// What a line of an event stream means for the fleet, if anything.
