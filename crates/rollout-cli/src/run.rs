@@ -240,6 +240,13 @@ impl Run {
                 _ = signals.next() => {}
             }
         }
+        if self.record.request.fleet.is_some() && !matches!(ended, Ok(Ended::Finished)) {
+            tokio::select! {
+                // A fleet that is not there has nothing to pause.
+                _ = tokio::time::timeout(LAST_WORD, session.client.pause_last()) => {}
+                _ = signals.next() => {}
+            }
+        }
         let report = written?;
         if report.finished {
             if self.record.request.fleet.is_some() {

@@ -61,7 +61,7 @@ pub(crate) struct Client {
     address: watch::Sender<Option<String>>,
     tls: Tls,
     job: JobId,
-    _task: JoinSet<()>,
+    task: JoinSet<()>,
 }
 
 impl Client {
@@ -91,7 +91,7 @@ impl Client {
         };
         let mut task = JoinSet::new();
         task.spawn(courier.run());
-        Self { steps, paused, address, tls, job: id, _task: task }
+        Self { steps, paused, address, tls, job: id, task }
     }
 
     /// The coordinator listens here.
@@ -118,6 +118,13 @@ impl Client {
     pub(crate) async fn pause_now(&self) -> Result<(), RunError> {
         self.remote().await?.pause(self.job).await?;
         Ok(())
+    }
+
+    /// Pauses the job that nobody follows from here on, whether it was heard of before or not.
+    pub(crate) async fn pause_last(&mut self) -> Result<(), RunError> {
+        // What is under way is cut off, lest it lets the job run afterwards.
+        self.task.shutdown().await;
+        self.pause_now().await
     }
 
     /// Removes the job, whose results are all here, from the coordinator.

@@ -98,6 +98,29 @@ fn a_drained_worker_gives_back_what_it_cannot_finish_in_its_drain_timeout_and_de
 }
 
 #[test]
+fn a_run_stopped_before_it_has_its_job_again_pauses_it_on_the_fleet() {
+    let stage = Stage::new(4, "", "sleep_ms = 60000");
+    let (address, coordinator) = coordinator(&stage);
+    let _worker = worker(&stage, &address, &["plugin.toml"]);
+    let fleet = ["--coordinator", &address, "--tls-dir", "tls"];
+    let first = stage.start(&[&["run", "job.toml", "--out", "out"], &fleet[..]].concat());
+    stage.await_text("c.ndjson", "items_leased");
+    first.signal(Signal::SIGKILL);
+    first.end();
+    // Nothing is heard of the job before the signal comes.
+    coordinator.signal(Signal::SIGSTOP);
+    let resumed = stage.start_into("resumed.ndjson", &["resume", "out", "--json"]);
+    stage.await_text("resumed.ndjson", "progress");
+    resumed.signal(Signal::SIGINT);
+    stage.await_text("out/run.json", "stopped by SIGINT");
+    coordinator.signal(Signal::SIGCONT);
+    assert_eq!(resumed.end().0.code, Some(75));
+    let (_, status, _) = stage.rollout(&[&["status", "--json"], &fleet[..]].concat());
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert!(status["jobs"][0].to_string().contains("\"paused\":true"), "{status}");
+}
+
+#[test]
 fn a_job_that_no_worker_can_run_exits_69_and_says_which_plugins_there_are() {
     let stage = Stage::new(30, "start_timeout = \"1s\"", "");
     let (address, _coordinator) = coordinator(&stage);
