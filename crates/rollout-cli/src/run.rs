@@ -247,7 +247,12 @@ impl Run {
                 _ = signals.next() => {}
             }
         }
-        let report = written?;
+        let report = match (written, &ended) {
+            (Ok(report), _) => report,
+            // What came first is what is to be mended.
+            (Err(_), Err(_)) => return ended.map(|_| ()),
+            (Err(error), Ok(_)) => return Err(error.into()),
+        };
         if report.finished {
             if self.record.request.fleet.is_some() {
                 self.remove(&mut session).await;

@@ -97,7 +97,9 @@ impl RunError {
             Self::NoRun(_) => ExitCode::NoInput,
             Self::Starting(_) => ExitCode::Unavailable,
             Self::Killed(_) => ExitCode::Unfinished,
-            Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            Self::File { doing: "read" | "find", source, .. }
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
                 ExitCode::NoInput
             }
             Self::File { doing: "make", .. } => ExitCode::CannotCreate,
@@ -130,4 +132,16 @@ fn started(code: Option<i32>) -> ExitCode {
     ];
     let same = |exit: &&ExitCode| Some(i32::from(exit.code())) == code;
     PASSED_ON.iter().find(same).copied().unwrap_or(ExitCode::Unavailable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_to_be_read_is_a_missing_input() {
+        let failed = |doing| RunError::file(doing, "x")(io::ErrorKind::NotFound.into()).exit_code();
+        assert_eq!((failed("read"), failed("find")), (ExitCode::NoInput, ExitCode::NoInput));
+        assert_eq!((failed("write"), failed("make")), (ExitCode::Io, ExitCode::CannotCreate));
+    }
 }
