@@ -186,6 +186,7 @@ impl Tail {
     }
 
     fn read(&mut self) -> Result<Option<Vec<u8>>, RunError> {
+        let mut followed = false;
         loop {
             let Some(reader) = &mut self.reader else { return Ok(None) };
             let read = reader.read_until(b'\n', &mut self.partial);
@@ -198,8 +199,13 @@ impl Tail {
             if newest.is_err() || newest.is_ok_and(|newest| newest == self.file) {
                 return Ok(None);
             }
+            // It may have grown between its end and the look at the newest: once more to its end.
+            if !std::mem::replace(&mut followed, true) {
+                continue;
+            }
             let path = self.path.clone();
             self.open(&path)?;
+            followed = false;
         }
     }
 }
