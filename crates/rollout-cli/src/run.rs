@@ -79,12 +79,18 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<(), CliError> {
     if !dir.path().is_dir() {
         return Err(RunError::NoRun(args.dir.clone()).into());
     }
+    if matches!(dir.holds()?, Holds::Nothing | Holds::Foreign) {
+        return Err(RunError::NoRun(args.dir.clone()).into());
+    }
     let lock = dir.take()?;
-    let holds = dir.holds()?;
-    if holds == Holds::Finished {
+    if dir.holds()? == Holds::Finished {
         return finished_before(&dir, &args.dir);
     }
     let record = dir.read_record()?.ok_or_else(|| RunError::NoRun(args.dir.clone()))?;
+    if args.how.workers.is_some() && record.request.fleet.is_some() {
+        let why = "--workers has no effect on a running fleet: leave it out";
+        return Err(RunError::Usage(why.to_owned()).into());
+    }
     let mut plan = record.request.plan()?;
     let differences = record.spec.differences(&plan.spec);
     if !differences.is_empty() {
@@ -187,6 +193,9 @@ impl Run {
         let client = Client::start(address, tls, job, output.seq(), patience);
         let progress = Progress::new(json);
         let mut session = Session::new(self.plan.spec.clone(), output, progress, client, fleet);
+        if self.record.request.fleet.is_some() && self.plan.workers.is_some() {
+            session.progress.note("[workers] has no effect on a running fleet");
+        }
         let ended = session.run(&mut signals).await;
         session.progress.clear();
         self.record.took_ms += began.elapsed().as_secs_f64() * 1e3;

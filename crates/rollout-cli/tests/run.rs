@@ -250,6 +250,9 @@ fn a_mistake_ends_a_run_before_it_starts_and_is_named() {
     assert!(stage.exits(64, &["run"]).contains("JOB"));
     assert!(stage.exits(64, &["run", "--plugin", "plugin.toml"]).contains("--count N"));
     assert!(stage.exits(66, &["resume", "nowhere"]).contains("holds no run"));
+    stage.write("foreign/file", "");
+    assert!(stage.exits(66, &["resume", "foreign"]).contains("holds no run"));
+    assert!(!stage.path("foreign/.lock").exists(), "a directory of others is left as it is");
     assert!(stage.exits(66, &["status"]).contains("holds no run"));
     stage.write("dir/file", "");
     assert!(

@@ -269,6 +269,9 @@ impl Session {
                     plugins.iter().copied().flatten().map(String::as_str).collect();
                 let names: Vec<_> = names.into_iter().collect();
                 match (plugins.len(), names.is_empty()) {
+                    (0, _) if self.fleet.is_some() => {
+                        "its workers are not ready yet: see what they write in `events`".to_owned()
+                    }
                     (0, _) => "there is no worker: start some".to_owned(),
                     (n, true) => format!("none of {n} workers has a plugin"),
                     (n, false) => format!(

@@ -55,6 +55,9 @@ fn a_job_on_a_running_fleet_gives_its_results_and_is_removed_there() {
     running.signal(Signal::SIGINT);
     let (exit, said) = running.end();
     assert_eq!(exit.code, Some(75), "{said}");
+    assert!(said.contains("[workers] has no effect on a running fleet"), "{said}");
+    let said = stage.exits(64, &["resume", "out", "--workers", "3"]);
+    assert!(said.contains("--workers has no effect on a running fleet"), "{said}");
     stage.exits(0, &["resume", "out"]);
     assert_eq!(stage.read("out/results.jsonl").lines().count(), 30);
     assert_eq!(stage.json("out/run.json")["coordinator"], address);
