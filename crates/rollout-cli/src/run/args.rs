@@ -56,7 +56,7 @@ pub(crate) struct FleetArgs {
     /// The CA's certificate
     #[arg(long, value_name = "FILE", requires_all = ["coordinator", "cert", "key"])]
     pub(crate) ca: Option<PathBuf>,
-    /// A certificate for /client/<name>
+    /// A certificate for /client/NAME
     #[arg(long, value_name = "FILE", requires_all = ["coordinator", "ca", "key"])]
     pub(crate) cert: Option<PathBuf>,
     /// Its private key
