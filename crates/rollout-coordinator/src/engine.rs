@@ -20,7 +20,7 @@ use rollout_core::{Clock, Mono, RunId, WorkerId};
 use rollout_storage::StorageError;
 use rollout_transport::{Down, DownSink, FenceReason, RejectReason};
 use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::{BeatRecord, Durable, Ledger, Standing, WorkerRecord};
@@ -123,14 +123,14 @@ impl Engine {
             self.sync_beats(now);
             self.refusals.look(now);
             let wake = self.liveness.next_wake().filter(|_| !stalled);
-            let mut nap = [wake, self.ledger.next_sync()]
+            let nap = [wake, self.ledger.next_sync()]
                 .into_iter()
                 .flatten()
                 .fold(longest, |nap, wake| nap.min(wake.since(now)));
+            // An instant and no duration: whoever is stopped while it gathers is late, and looks.
+            let until = Instant::now() + nap;
             if gather {
-                let first = nap.min(GATHER);
-                sleep(first).await;
-                nap -= first;
+                sleep(nap.min(GATHER)).await;
             }
             tokio::select! {
                 biased;
@@ -140,7 +140,7 @@ impl Engine {
                     }
                     gather = received < BATCH;
                 }
-                () = sleep(nap) => gather = false,
+                () = sleep_until(until) => gather = false,
             }
         }
     }
