@@ -3,6 +3,10 @@
 //!
 //! It is the only owner of liveness, sessions and ledger, so nothing is locked. On the way of a
 //! verdict there is no disk and no socket: the event is handed over first, the record follows.
+//!
+//! Here is what becomes of a message and of a verdict; `turns` says when each has its turn.
+
+mod turns;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,32 +16,26 @@ use std::time::Duration;
 use rollout_core::config::HeartbeatEvents;
 use rollout_core::duration::as_ms;
 use rollout_core::event::{
-    Body, ClockSkewExceeded, CoordinatorStalled, Emit, WorkerDeregistered, WorkerDraining,
-    WorkerFailed, WorkerHeartbeat, WorkerReady, WorkerRecovered, WorkerRegistered, WorkerResumed,
+    Body, ClockSkewExceeded, Emit, WorkerDeregistered, WorkerDraining, WorkerFailed,
+    WorkerHeartbeat, WorkerReady, WorkerRecovered, WorkerRegistered, WorkerResumed,
     WorkerSuspected,
 };
 use rollout_core::{Clock, Mono, RunId, WorkerId};
 use rollout_storage::StorageError;
 use rollout_transport::{Down, DownSink, FenceReason, RejectReason};
-use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::ledger::{BeatRecord, Durable, Ledger, Standing, WorkerRecord};
+pub(crate) use self::turns::{Acks, TURNS, deliver_acks};
+use crate::ledger::{BeatRecord, Ledger, Standing, WorkerRecord};
 use crate::liveness::{Effect, Liveness, Registration, Stale, Suspicion};
 use crate::mailbox::{Admission, Candidate, Message, Rejection, SessionId};
 use crate::refusals::Refusals;
 use crate::registrar::Registrar;
 use crate::skew::Skews;
-use crate::watchdog::{self, Watchdog};
+use crate::watchdog::Watchdog;
 use crate::work::board::Board;
 use crate::work::ledger::words::Standing as WorkStanding;
-
-/// Messages taken between two looks at the deadlines.
-const BATCH: usize = 256;
-/// After messages came, the next are taken together for so long: with many workers, waking up for
-/// each beat costs more than the beat.
-const GATHER: Duration = Duration::from_millis(1);
 
 /// The session that currently speaks for a worker.
 pub(crate) struct Connected {
@@ -48,11 +46,6 @@ pub(crate) struct Connected {
     /// The newest beat of its epoch that is on disk.
     durable: u64,
 }
-
-/// Acknowledgements that go out together.
-pub(crate) type Acks = Vec<(DownSink, Down)>;
-/// As many turns may wait to be delivered; the next delivers its own.
-pub(crate) const TURNS: usize = 64;
 
 pub(crate) struct Engine {
     pub(crate) run_id: RunId,
@@ -81,83 +74,6 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Runs until it is stopped or the ledger breaks; then everything submitted is on disk.
-    pub(crate) async fn run(mut self) -> Result<(), Arc<StorageError>> {
-        let outcome = self.serve().await;
-        // The ledger's writer may be waiting for room in here, and is waited for next.
-        self.inbox.close();
-        let broken = Arc::clone(&self.broken);
-        // Nobody else has the store any more: its writer ends with it, and what it still had to
-        // write is on disk, or the reason why not is known.
-        drop(self);
-        outcome?;
-        broken.get().map_or(Ok(()), |error| Err(Arc::clone(error)))
-    }
-
-    async fn serve(&mut self) -> Result<(), Arc<StorageError>> {
-        let longest = watchdog::TICK.min(self.liveness.scan_tick());
-        let mut messages = Vec::with_capacity(BATCH);
-        let mut gather = false;
-        loop {
-            let now = self.clock.now();
-            self.watch(now);
-            if let Some(error) = self.broken.get() {
-                return Err(Arc::clone(error));
-            }
-            for message in messages.drain(..) {
-                match message {
-                    Message::Stop => {
-                        self.say_goodbye();
-                        return Ok(());
-                    }
-                    other => self.handle(now, other),
-                }
-            }
-            self.post_acks();
-            let stalled = self.watchdog.is_stalled();
-            #[cfg(feature = "faults")]
-            let stalled = stalled && !rollout_core::faults::stall_credit_is_off();
-            if !stalled {
-                self.expire(now);
-            }
-            self.sync_beats(now);
-            self.refusals.look(now);
-            let wake = self.liveness.next_wake().filter(|_| !stalled);
-            let nap = [wake, self.ledger.next_sync()]
-                .into_iter()
-                .flatten()
-                .fold(longest, |nap, wake| nap.min(wake.since(now)));
-            // An instant and no duration: whoever is stopped while it gathers is late, and looks.
-            let until = Instant::now() + nap;
-            if gather {
-                sleep(nap.min(GATHER)).await;
-            }
-            tokio::select! {
-                biased;
-                received = self.inbox.recv_many(&mut messages, BATCH) => {
-                    if received == 0 {
-                        return Ok(());
-                    }
-                    gather = received < BATCH;
-                }
-                () = sleep_until(until) => gather = false,
-            }
-        }
-    }
-
-    /// Looks whether the coordinator itself was stopped or starved: the time is credited, and
-    /// nothing expires before what waited in the sockets has been read.
-    fn watch(&mut self, now: Mono) {
-        let stall = self.watchdog.look(now);
-        #[cfg(feature = "faults")]
-        let stall =
-            if rollout_core::faults::stall_credit_is_off() { Duration::ZERO } else { stall };
-        self.liveness.credit(stall);
-        if let Some(stall) = self.watchdog.report() {
-            self.emit.emit(now, None, CoordinatorStalled { ms: as_ms(stall) }.into());
-        }
-    }
-
     fn handle(&mut self, now: Mono, message: Message) {
         match message {
             Message::Register(candidate, reply) => {
@@ -328,20 +244,6 @@ impl Engine {
         self.skew(now, worker, epoch, unix_ms);
     }
 
-    /// Hands over this turn's acknowledgements. Each one sent from here would wake the thread of the
-    /// connections by a system call of its own.
-    fn post_acks(&mut self) {
-        if self.acks.is_empty() {
-            return;
-        }
-        let acks = std::mem::take(&mut self.acks);
-        if let Err(TrySendError::Full(acks) | TrySendError::Closed(acks)) =
-            self.postman.try_send(acks)
-        {
-            deliver(acks);
-        }
-    }
-
     /// Compares the worker's wall clock with this one, for people.
     fn skew(&mut self, now: Mono, worker: WorkerId, epoch: u64, unix_ms: Option<u64>) {
         let Some(theirs) = unix_ms else { return };
@@ -433,47 +335,6 @@ impl Engine {
                 connected.end.cancel();
             }
         }
-    }
-
-    fn sync_beats(&mut self, now: Mono) {
-        let (outbox, broken) = (self.outbox.clone(), Arc::clone(&self.broken));
-        self.ledger.sync_beats(now, move |outcome| match outcome {
-            Ok(beats) => send_from_writer(&outbox, Message::Durable(beats)),
-            Err(error) => say_broken(&broken, error),
-        });
-    }
-
-    fn durable(&mut self, beats: &Durable) {
-        self.ledger.synced();
-        for (worker, record) in beats {
-            if let Some(connected) =
-                self.sessions.get_mut(worker).filter(|c| c.epoch == record.epoch)
-            {
-                connected.durable = record.beat;
-            }
-        }
-    }
-
-    /// Tells every session that the coordinator ends.
-    fn say_goodbye(&mut self) {
-        for (_, connected) in self.sessions.drain() {
-            let _ = connected.down.try_send(Down::Stopping);
-            connected.end.cancel();
-        }
-    }
-}
-
-/// Delivers acknowledgements on the thread of the connections, for as long as there is an engine.
-pub(crate) async fn deliver_acks(mut posted: mpsc::Receiver<Acks>) {
-    while let Some(acks) = posted.recv().await {
-        deliver(acks);
-    }
-}
-
-/// A full session queue means a peer that does not read: it misses the acknowledgement.
-fn deliver(acks: Acks) {
-    for (down, ack) in acks {
-        let _ = down.try_send(ack);
     }
 }
 

@@ -10,7 +10,6 @@ const FILE: usize = 500;
 /// Files that may be longer, and why: tables, which nobody reads from end to end, and debts.
 const LONG: &[(&str, &str)] = &[
     ("crates/rollout-core/src/event.rs", "a table: every topic and its attributes"),
-    ("crates/rollout-coordinator/src/engine.rs", "a debt: the turns apart from the verdicts"),
     ("crates/rollout-coordinator/src/work/ledger_tests.rs", "a debt: to be split by subject"),
     ("crates/rollout-coordinator/src/work_tests.rs", "a debt: to be split by subject"),
     ("crates/rollout-coordinator/tests/server/work.rs", "a debt: to be split by subject"),
