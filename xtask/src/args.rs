@@ -253,6 +253,9 @@ pub(crate) struct BenchArgs {
     /// Draw the figures as SVG
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
+    /// Keep the figures in docs/bench, and write the chapter that shows them anew
+    #[arg(long)]
+    pub(crate) record: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -276,6 +279,9 @@ pub(crate) struct BenchAllArgs {
     /// Write each suite's figures there, as <suite>.json and <suite>.svg
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+    /// Keep the figures in docs/bench, and write the chapter that shows them anew
+    #[arg(long)]
+    pub(crate) record: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -284,7 +290,7 @@ pub(crate) struct BenchWorkArgs {
     /// Items of the library's job; a sidecar's has a tenth, one of episodes a hundredth
     #[arg(long, value_name = "N", default_value = "1000000")]
     pub(crate) items: NonZeroU64,
-    /// Measure only this part: start, cdylib, sidecar, episodes; may be given more than once
+    /// Measure only this part: start, cdylib, sidecar, episodes, scale; may be given more than once
     #[arg(long, value_name = "PART")]
     pub(crate) only: Vec<String>,
     #[command(flatten)]

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf, absolute};
 
 use rollout_core::ExitCode;
-use rollout_harness::binaries::{self, BuildError, Profile};
+use rollout_harness::binaries::{self, BuildError, Profile, workspace_root};
 use rollout_harness::smoke::chain;
 use rollout_harness::{Interrupt, preflight};
 
@@ -108,7 +108,8 @@ impl Suites<'_> {
         for (name, suite) in suites {
             let file = |end| all.dir.as_ref().map(|dir| dir.join(format!("{name}.{end}")));
             let (json, svg) = (file("json"), file("svg"));
-            let code = suite(self, &BenchArgs { rounds: all.rounds, json, svg });
+            let code =
+                suite(self, &BenchArgs { rounds: all.rounds, json, svg, record: all.record });
             if self.interrupt.requested().is_some() {
                 return code;
             }
@@ -122,6 +123,9 @@ impl Suites<'_> {
         run.push(suite.to_owned());
         run.extend(given);
         run.extend(["--rounds".into(), args.rounds.unwrap_or(rounds).to_string()]);
+        if args.record {
+            run.extend(["--record".into(), text(&workspace_root().join("docs"))]);
+        }
         for (option, file) in [("--json", &args.json), ("--svg", &args.svg)] {
             // Cargo is run in the workspace, wherever this was started.
             let Some(file) = file.as_ref().map(absolute).transpose().unwrap_or_else(|_| {

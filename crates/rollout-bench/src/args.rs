@@ -49,6 +49,9 @@ pub(crate) struct Output {
     /// Draw the figures as SVG
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
+    /// Keep the figures in this directory of documents, and write their chapter anew
+    #[arg(long, value_name = "DIR")]
+    pub(crate) record: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -150,4 +153,6 @@ pub(crate) enum Part {
     Sidecar,
     /// Episodes of the cart-pole
     Episodes,
+    /// A no-op library with a thousandth of the items, a hundredth, a tenth, and all of them
+    Scale,
 }

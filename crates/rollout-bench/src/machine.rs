@@ -52,6 +52,7 @@ impl Machine {
     /// For programs.
     pub(crate) fn json(&self) -> Value {
         json!({
+            "line": self.line(),
             "cores": self.cores,
             "cpu": self.cpu,
             "memory_mib": self.memory_mib,

@@ -8,6 +8,7 @@ mod cold;
 mod cost;
 mod error;
 mod fleet;
+mod history;
 mod ledger;
 mod liveness;
 mod machine;
@@ -118,7 +119,7 @@ fn show(report: &Report, machine: &Machine, output: &Output) -> Result<(), Bench
     if let Some(path) = &output.svg {
         write(path, plot::svg(report, machine))?;
     }
-    Ok(())
+    output.record.as_ref().map_or(Ok(()), |docs| history::record(docs, report, machine))
 }
 
 /// Says what is measured now, to a person.

@@ -82,6 +82,32 @@ pub(crate) enum Asked {
     Nothing,
 }
 
+impl Asked {
+    /// For people.
+    pub(crate) fn show(self, unit: Unit) -> String {
+        match self {
+            Self::AtMost(most) => format!("<= {}", unit.show_round(most)),
+            Self::AtLeast(least) => format!(">= {}", unit.show_round(least)),
+            Self::Times(most) => format!("<= {most}x"),
+            Self::TimesAtLeast(least) => format!(">= {least}x"),
+            Self::None => "none".into(),
+            Self::Nothing => String::new(),
+        }
+    }
+
+    /// As it is in JSON.
+    pub(crate) fn of(key: &str, value: f64) -> Self {
+        match key {
+            "at_most" if value == 0.0 => Self::None,
+            "at_most" => Self::AtMost(value),
+            "at_least" => Self::AtLeast(value),
+            "times_baseline_at_most" => Self::Times(value),
+            "times_baseline_at_least" => Self::TimesAtLeast(value),
+            _ => Self::Nothing,
+        }
+    }
+}
+
 impl Unit {
     /// A round number and its unit.
     fn show_round(self, value: f64) -> String {
@@ -96,7 +122,7 @@ impl Unit {
     }
 
     /// From one value to another, the unit once if they share it.
-    fn range(self, least: f64, greatest: f64) -> String {
+    pub(crate) fn range(self, least: f64, greatest: f64) -> String {
         let (least, greatest) = (self.show(least), self.show(greatest));
         let ((number, unit), (_, other)) = (split(&least), split(&greatest));
         let least = if unit == other { number } else { &least };
@@ -118,6 +144,12 @@ impl Unit {
         format!("{}{unit}", digits(value / scale))
     }
 
+    /// The unit that is called so in JSON.
+    pub(crate) fn of(word: &str) -> Self {
+        let all = [Self::Time, Self::Rate, Self::Size, Self::Cores];
+        all.into_iter().find(|unit| unit.word() == word).unwrap_or(Self::Count)
+    }
+
     const fn word(self) -> &'static str {
         match self {
             Self::Time => "seconds",
@@ -135,7 +167,8 @@ fn split(shown: &str) -> (&str, &str) {
     shown.split_at(shown.find(|c| !digit(c)).unwrap_or(shown.len()))
 }
 
-fn digits(value: f64) -> String {
+/// Three digits that count.
+pub(crate) fn digits(value: f64) -> String {
     match value {
         value if value < 10.0 => format!("{value:.2}"),
         value if value < 100.0 => format!("{value:.1}"),
@@ -162,17 +195,6 @@ impl Figure {
         spread(&ratios).map(|[_, middle, _]| middle)
     }
 
-    fn asked(&self) -> String {
-        match self.asked {
-            Asked::AtMost(most) => format!("<= {}", self.unit.show_round(most)),
-            Asked::AtLeast(least) => format!(">= {}", self.unit.show_round(least)),
-            Asked::Times(most) => format!("<= {most}x"),
-            Asked::TimesAtLeast(least) => format!(">= {least}x"),
-            Asked::None => "none".into(),
-            Asked::Nothing => String::new(),
-        }
-    }
-
     fn line(&self) -> String {
         let show = |value| self.unit.show(value);
         let (middle, range) = match spread(&self.values) {
@@ -187,7 +209,7 @@ impl Figure {
         let line = format!(
             "  {:<24}{middle:>9}{range:>20}{beside:>9}{ratio:>6}{:>10}",
             self.name,
-            self.asked()
+            self.asked.show(self.unit)
         );
         format!("{}\n", line.trim_end())
     }

@@ -7,6 +7,7 @@ mod loop_alone;
 mod memory;
 mod rate;
 mod run;
+mod scale;
 mod stage;
 mod start;
 
@@ -41,5 +42,12 @@ pub(crate) async fn measure(args: &WorkArgs) -> Result<Report, BenchError> {
         groups.push(group);
         notes.extend(note);
     }
-    Ok(Report { suite: "work", rounds, groups, notes, curves: Vec::new() })
+    let mut curves = Vec::new();
+    if wanted(Part::Scale) {
+        say("jobs of several sizes");
+        let (group, curve) = scale::measure(&jobs, args).await?;
+        groups.push(group);
+        curves.push(curve);
+    }
+    Ok(Report { suite: "work", rounds, groups, notes, curves })
 }
