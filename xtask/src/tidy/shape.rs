@@ -13,7 +13,6 @@ const LONG: &[(&str, &str)] = &[
     ("crates/rollout-coordinator/src/work/ledger_tests.rs", "a debt: to be split by subject"),
     ("crates/rollout-coordinator/src/work_tests.rs", "a debt: to be split by subject"),
     ("crates/rollout-coordinator/tests/server/work.rs", "a debt: to be split by subject"),
-    ("crates/rollout-worker/src/work/desk_tests.rs", "a debt: to be split by subject"),
 ];
 
 /// Functions and files that are too long, and exceptions that are none.

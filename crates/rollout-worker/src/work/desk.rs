@@ -334,5 +334,4 @@ impl Place {
 }
 
 #[cfg(test)]
-#[path = "desk_tests.rs"]
 mod tests;
