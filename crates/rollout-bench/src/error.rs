@@ -1,6 +1,5 @@
 //! Why there are no figures.
 
-use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -142,15 +141,4 @@ impl BenchError {
             _ => ExitCode::Unavailable,
         }
     }
-}
-
-/// An error's text and all its sources'.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

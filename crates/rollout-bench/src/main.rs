@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "error: {}", error::chain(&error));
+            let _ = writeln!(io::stderr(), "error: {}", rollout_core::chain(&error));
             ExitCode::from(error.exit_code().code())
         }
     }

@@ -102,6 +102,23 @@ pub struct JobError {
 }
 
 impl JobSpec {
+    /// A job of so many items without parameters, with the seed 0, the default limits, and whatever
+    /// plugin of this name the workers have.
+    #[must_use]
+    pub fn new(plugin: &str, method: &str, items: u64) -> Self {
+        Self {
+            name: "job".to_owned(),
+            plugin: plugin.to_owned(),
+            method: method.to_owned(),
+            items,
+            has_params: false,
+            params_sha256: String::new(),
+            plugin_digest: String::new(),
+            seed: 0,
+            limits: JobLimits::default(),
+        }
+    }
+
     /// Checks the ranges of all values.
     ///
     /// # Errors
@@ -191,17 +208,7 @@ mod tests {
     use super::*;
 
     fn spec() -> JobSpec {
-        JobSpec {
-            name: "a test".into(),
-            plugin: "sample".into(),
-            method: "run".into(),
-            items: 10,
-            has_params: false,
-            params_sha256: String::new(),
-            plugin_digest: String::new(),
-            seed: 7,
-            limits: JobLimits::default(),
-        }
+        JobSpec { seed: 7, ..JobSpec::new("sample", "run", 10) }
     }
 
     #[test]

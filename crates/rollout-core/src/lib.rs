@@ -7,6 +7,7 @@
 //! Entry points: [`TimeBudget`], [`CoordinatorConfig`], [`WorkerConfig`], [`Event`].
 
 pub mod budget;
+mod chain;
 pub mod clock;
 pub mod config;
 pub mod duration;
@@ -14,16 +15,19 @@ pub mod event;
 pub mod exit;
 #[cfg(any(test, feature = "faults"))]
 pub mod faults;
+mod hex;
 pub mod ids;
 pub mod job;
 pub mod pace;
 mod percentile;
 
 pub use budget::{BudgetError, TimeBudget};
+pub use chain::chain;
 pub use clock::{Clock, Mono, SystemClock};
 pub use config::{ConfigError, CoordinatorConfig, WorkerConfig};
 pub use event::{Body, Emit, Event, Level};
 pub use exit::ExitCode;
+pub use hex::hex;
 pub use ids::{Incarnation, JobId, PluginId, RunId, WorkerId};
 pub use job::JobSpec;
 pub use job::file::JobFile;

@@ -409,7 +409,7 @@ impl SidecarEntry {
 
 /// SHA-256 in hex.
 pub(crate) fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    rollout_core::hex(&Sha256::digest(bytes))
 }
 
 #[cfg(test)]

@@ -14,8 +14,9 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
 use ring::digest::{SHA256, digest};
+use rollout_core::hex;
 
-use crate::certs::{CA_CERT, CA_KEY, CertError, DAY, TlsFiles, first, hex, io_error, parse, stem};
+use crate::certs::{CA_CERT, CA_KEY, CertError, DAY, TlsFiles, first, io_error, parse, stem};
 use crate::files::LockedDir;
 use crate::identity::Identity;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use ring::digest::{SHA256, digest};
-use rollout_core::{Clock, SystemClock};
+use rollout_core::{Clock, SystemClock, hex};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 
@@ -327,8 +327,4 @@ pub(crate) fn first(file: &Path, content: &[u8]) -> Result<CertificateDer<'stati
         what: "certificate",
         source,
     })
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

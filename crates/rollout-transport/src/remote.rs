@@ -6,7 +6,6 @@
 
 mod events;
 
-use std::fmt::Write as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,7 +18,7 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioTimer;
 use ring::digest;
-use rollout_core::{JobId, JobSpec};
+use rollout_core::{JobId, JobSpec, hex};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
@@ -284,14 +283,6 @@ impl BlobStream {
         let why = format!("the SHA-256 of blob {} is {found}", self.named);
         Err(CallError::Protocol { why })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn lost(error: &hyper::Error) -> CallError {

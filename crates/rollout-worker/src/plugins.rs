@@ -1,13 +1,11 @@
 //! Loads a worker's plugins side by side, probes each once, and says so.
 
-use std::error::Error;
-use std::iter;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rollout_core::duration::as_ms;
 use rollout_core::event::{PluginLoaded, PluginProbed};
-use rollout_core::{Level, PluginId};
+use rollout_core::{Level, PluginId, chain};
 use rollout_plugin_host::{HostConfig, HostEvent, Manifest, Plugin, PluginError, Stream};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -64,12 +62,6 @@ fn say(voice: &Voice, event: HostEvent) {
             log(Level::Error, message.to_owned(), &plugin, "method", &method);
         }
     }
-}
-
-/// The error's text and its sources'.
-fn chain(error: &dyn Error) -> String {
-    let sources = iter::successors(error.source(), |error| (*error).source());
-    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }
 
 /// Starts and probes every plugin, all at once; in the order of the manifests. If one fails, the

@@ -5,6 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use std::io::{self, BufWriter, Stdout, Write};
 use std::time::Duration;
 
+use rollout_core::chain;
 use rollout_transport::{CallError, ConnectError, LineStream, Remote, Tls, WireError};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -178,12 +179,6 @@ async fn flush(out: &mut impl Write) -> io::Result<()> {
 
 fn away(why: String) -> Over {
     Over::Away(CallError::Lost { why }.into())
-}
-
-/// An error and what caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// What makes a line of an event stream that line and no other: its number among its process's,

@@ -45,13 +45,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), CliError> {
     })
 }
 
-/// An error with its causes, on one line.
+/// What went wrong with a plugin whose name the report says, in one line.
 fn chain(error: &PluginError) -> String {
-    let mut text = error.cause.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+    rollout_core::chain(&*error.cause)
 }

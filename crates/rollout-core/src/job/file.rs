@@ -131,14 +131,10 @@ impl JobTable {
             Items::Count(count) => (count, false),
             Items::Params(_) => (1, true),
         };
+        let plain = JobSpec::new(&self.plugin, &self.method, items);
         JobSpec {
-            name: self.name.clone().unwrap_or_else(|| "job".to_owned()),
-            plugin: self.plugin.clone(),
-            method: self.method.clone(),
-            items,
+            name: self.name.clone().unwrap_or_else(|| plain.name.clone()),
             has_params,
-            params_sha256: String::new(),
-            plugin_digest: String::new(),
             seed: self.seed,
             limits: JobLimits {
                 batch: self.batch,
@@ -149,6 +145,7 @@ impl JobTable {
                 progress_timeout: self.progress_timeout,
                 start_timeout: self.start_timeout,
             },
+            ..plain
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The wire's two decoders, of the host and of the Python SDK, on the same streams: whole ones, odd
 //! ones and damaged ones. Where they differ, one side would hang or misread what the other sends.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -157,10 +156,7 @@ fn difference(bytes: &[u8], peer: &Peer) -> Option<String> {
             let agreed = json.is_err() && peer.end == "malformed";
             return (!agreed).then(|| format!("{json:?}, Python: {}", peer.end));
         };
-        let tail = tail.iter().fold(String::new(), |mut hex, byte| {
-            write!(hex, "{byte:02x}").unwrap();
-            hex
-        });
+        let tail = rollout_core::hex(tail);
         if tail != *hex {
             return Some(format!("tail {tail}, Python: {hex}"));
         }

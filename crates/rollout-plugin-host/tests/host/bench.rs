@@ -110,17 +110,6 @@ pub(crate) async fn assert_alive(plugin: &Plugin) {
     assert_eq!(result(plugin, "echo", json!([1])).await, json!([1]));
 }
 
-/// Error's text and all its sources'.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
 /// Whether a process has this pid.
 pub(crate) fn exists(pid: i32) -> bool {
     kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::bench::{Bench, LONG, assert_alive, call, chain, failure, failure_within, raw, result};
+use crate::bench::{Bench, LONG, assert_alive, call, failure, failure_within, raw, result};
 use bytes::Bytes;
-use rollout_core::Level;
+use rollout_core::{Level, chain};
 use rollout_plugin_host::{Boundary, Cause, Executed, HostEvent, Plugin, PluginError};
 use rollout_process::{Io, Spawn};
 use serde_json::json;

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use rollout_core::chain;
 use rollout_plugin_host::Executed;
 use serde_json::json;
 
 use crate::bench::{
-    Bench, assert_alive, assert_gone, call, chain, exists, failure, failure_within, result,
+    Bench, assert_alive, assert_gone, call, exists, failure, failure_within, result,
 };
 use crate::raw::{exited, manifest, odd, pid, start};
 

@@ -20,18 +20,7 @@ fn client() -> Identity {
 }
 
 fn spec() -> String {
-    let spec = JobSpec {
-        name: "a".into(),
-        plugin: "p".into(),
-        method: "run".into(),
-        items: 1,
-        has_params: false,
-        params_sha256: String::new(),
-        plugin_digest: String::new(),
-        seed: 1,
-        limits: rollout_core::job::JobLimits::default(),
-    };
-    serde_json::to_string(&spec).unwrap()
+    serde_json::to_string(&JobSpec::new("p", "run", 1)).unwrap()
 }
 
 #[tokio::test]

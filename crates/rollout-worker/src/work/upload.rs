@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use rollout_core::hex;
 use rollout_transport::work::{End, Failure};
 use rollout_transport::{CallError, Remote};
 use sha2::{Digest, Sha256};
@@ -100,7 +101,7 @@ fn failed(code: &str, message: String) -> End {
 async fn upload(remote: Remote, bytes: Bytes) -> Tried {
     let hashed = bytes.clone();
     // Off the thread that everything else runs on.
-    let hashing = tokio::task::spawn_blocking(move || hex(&hashed));
+    let hashing = tokio::task::spawn_blocking(move || name(&hashed));
     let sha256 = match hashing.await {
         Ok(sha256) => sha256,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -111,13 +112,8 @@ async fn upload(remote: Remote, bytes: Bytes) -> Tried {
 }
 
 /// The name of a blob.
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+fn name(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What `rollout status` prints, to the letter.
 
-use rollout_core::job::{JobLimits, JobSpec};
+use rollout_core::job::JobSpec;
 use rollout_core::{JobId, RunId, WorkerId};
 use rollout_transport::work::Standing;
 
@@ -8,17 +8,7 @@ use super::*;
 
 fn fleet() -> Status {
     let job = JobId::generate();
-    let spec = JobSpec {
-        name: "cartpole".into(),
-        plugin: "cartpole".into(),
-        method: "run".into(),
-        items: 1000,
-        has_params: false,
-        params_sha256: String::new(),
-        plugin_digest: String::new(),
-        seed: 7,
-        limits: JobLimits::default(),
-    };
+    let spec = JobSpec { name: "cartpole".into(), ..JobSpec::new("cartpole", "run", 1000) };
     let standing =
         Standing { pending: 500, leased: 32, done: 468, workers: 1, ..Standing::default() };
     let worker = WorkerStatus {
