@@ -217,12 +217,6 @@ impl Child {
     pub fn take_stdout(&mut self) -> Option<OwnedFd> {
         self.stdout.take()
     }
-
-    /// The reading end of the child's standard error, if it was to be a pipe; once.
-    #[must_use]
-    pub fn take_stderr(&mut self) -> Option<OwnedFd> {
-        self.stderr.take()
-    }
 }
 
 impl Drop for Child {
