@@ -88,8 +88,7 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<(), CliError> {
     }
     let record = dir.read_record()?.ok_or_else(|| RunError::NoRun(args.dir.clone()))?;
     if args.how.workers.is_some() && record.request.fleet.is_some() {
-        let why = "--workers has no effect on a running fleet: leave it out";
-        return Err(RunError::Usage(why.to_owned()).into());
+        return Err(RunError::WorkersOfFleet.into());
     }
     let mut plan = record.request.plan()?;
     let differences = record.spec.differences(&plan.spec);

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use rollout_core::job::JobError;
 use rollout_core::{ExitCode, JobId};
 use rollout_process::SpawnError;
 use rollout_transport::{CallError, ConnectError};
@@ -16,10 +17,24 @@ pub(crate) enum RunError {
         "{} has {found} lines, and a job at least one and at most 4294967296 items", path.display()
     )]
     ParamCount { path: PathBuf, found: u64 },
-    #[error("{0}")]
-    Usage(String),
-    #[error("{0}")]
-    Config(String),
+    #[error("say which items: --count N, or --params FILE")]
+    NoItems,
+    #[error(transparent)]
+    Job(#[from] JobError),
+    #[error("--coordinator `{0}`: write host:port or https://host:port")]
+    Address(String),
+    #[error(
+        "--coordinator needs a certificate: --tls-dir, or --ca, --cert and --key (`rollout cert \
+         issue --identity /client/<name>` makes one)"
+    )]
+    NoCertificate,
+    #[error("--workers has no effect on a running fleet: leave it out")]
+    WorkersOfFleet,
+    #[error(
+        "[config] has no effect on a running fleet, whose workers have loaded their plugins: leave \
+         it out, or leave --coordinator out"
+    )]
+    ConfigOfFleet,
     #[error("{dir} holds an unfinished run: go on with `rollout resume {dir}`, or name another --out",
             dir = .0.display())]
     Unfinished(PathBuf),
@@ -91,8 +106,12 @@ impl RunError {
             Self::Params { .. } | Self::ParamCount { .. } | Self::Damaged { .. } => {
                 ExitCode::BadData
             }
-            Self::Usage(_) => ExitCode::Usage,
-            Self::Config(_) | Self::Changed { .. } | Self::Invalid(_) => ExitCode::Config,
+            Self::NoItems
+            | Self::Job(_)
+            | Self::Address(_)
+            | Self::NoCertificate
+            | Self::WorkersOfFleet => ExitCode::Usage,
+            Self::ConfigOfFleet | Self::Changed { .. } | Self::Invalid(_) => ExitCode::Config,
             Self::Unfinished(_) | Self::Finished(_) | Self::Foreign(_) => ExitCode::CannotCreate,
             Self::NoRun(_) => ExitCode::NoInput,
             Self::Starting(_) => ExitCode::Unavailable,

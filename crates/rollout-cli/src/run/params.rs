@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use bytes::Bytes;
+use rollout_core::hex;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
@@ -79,11 +80,6 @@ fn each(path: &Path, mut take: impl FnMut(&str) -> Result<(), RunError>) -> Resu
             .map_err(|error| wrong(format!("not one JSON value: {error}")))?;
         take(value.get())?;
     }
-}
-
-/// Bytes in lower-case hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

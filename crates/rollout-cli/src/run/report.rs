@@ -1,13 +1,12 @@
 //! `run.json`: what a run was and how it ended.
 
-use rollout_core::{Clock, ExitCode, SystemClock};
+use rollout_core::{Clock, ExitCode, SystemClock, hex};
 use rollout_transport::work::Standing;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::run::dir::Record;
 use crate::run::output::Counts;
-use crate::run::params::hex;
 
 /// Everything that is not a result: times and attempts are here alone.
 #[derive(Debug, Serialize)]

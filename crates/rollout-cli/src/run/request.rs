@@ -5,9 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rollout_core::JobSpec;
 use rollout_core::config::TlsSource;
 use rollout_core::job::file::{Items, JobFile, JobTable};
+use rollout_core::{JobSpec, hex};
 use rollout_plugin_host::Manifest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -16,7 +16,7 @@ use crate::config;
 use crate::error::CliError;
 use crate::run::args::{FleetArgs, RunArgs};
 use crate::run::error::RunError;
-use crate::run::params::{self, hex};
+use crate::run::params;
 
 /// What was asked for; its paths are absolute.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,8 +51,7 @@ impl FleetAt {
             !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
         });
         if !good {
-            let why = format!("--coordinator `{address}`: write host:port or https://host:port");
-            return Err(RunError::Usage(why).into());
+            return Err(RunError::Address(address.clone()).into());
         }
         let tls_dir = args.tls_dir.as_deref().map(absolute).transpose()?;
         let files = match (&args.ca, &args.cert, &args.key) {
@@ -62,9 +61,7 @@ impl FleetAt {
             _ => None,
         };
         if tls_dir.is_none() && files.is_none() {
-            let why = "--coordinator needs a certificate: --tls-dir, or --ca, --cert and --key \
-                       (`rollout cert issue --identity /client/<name>` makes one)";
-            return Err(RunError::Usage(why.to_owned()).into());
+            return Err(RunError::NoCertificate.into());
         }
         Ok(Some(Self { coordinator: bare.to_owned(), tls_dir, files }))
     }
@@ -149,7 +146,7 @@ impl Request {
             let scanned = params::scan(path)?;
             (spec.items, spec.params_sha256) = (scanned.items, scanned.sha256);
         }
-        spec.validate().map_err(|error| RunError::Usage(error.to_string()))?;
+        spec.validate().map_err(RunError::from)?;
         let out = file.output.dir.map(|dir| here(&dir));
         Ok(Plan { spec, params, plugin, workers: file.workers.count, out })
     }
@@ -163,10 +160,7 @@ impl Request {
         let items = match (self.count, &self.params) {
             (Some(count), _) => Items::Count(count),
             (None, Some(path)) => Items::Params(path.clone()),
-            (None, None) => {
-                let why = "say which items: --count N, or --params FILE";
-                return Err(RunError::Usage(why.to_owned()).into());
-            }
+            (None, None) => return Err(RunError::NoItems.into()),
         };
         let job = JobTable::new(self.plugin.clone().unwrap_or_default(), items);
         let file = JobFile {
@@ -206,9 +200,7 @@ impl Request {
     ) -> Result<Option<PluginHere>, CliError> {
         if self.fleet.is_some() {
             if !config.is_empty() {
-                let why = "[config] has no effect on a running fleet, whose workers have loaded \
-                           their plugins: leave it out, or leave --coordinator out";
-                return Err(RunError::Config(why.to_owned()).into());
+                return Err(RunError::ConfigOfFleet.into());
             }
             spec.plugin = match is_path(named) {
                 true => Manifest::load(&here(Path::new(named)))?.name,
