@@ -74,17 +74,8 @@ fn run(workers: &[WorkerId], batch: u32) {
 }
 
 fn add(ledger: &mut Ledger, batch: u32) -> JobId {
-    let spec = JobSpec {
-        name: "a million".into(),
-        plugin: "sample".into(),
-        method: "run".into(),
-        items: ITEMS,
-        has_params: false,
-        params_sha256: String::new(),
-        plugin_digest: String::new(),
-        seed: 0,
-        limits: JobLimits { batch, ..JobLimits::default() },
-    };
+    let limits = JobLimits { batch, ..JobLimits::default() };
+    let spec = JobSpec { limits, ..JobSpec::new("sample", "run", ITEMS) };
     let job = JobId::generate();
     ledger.add_job(job, &spec);
     job

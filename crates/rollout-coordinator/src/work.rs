@@ -154,5 +154,4 @@ fn spawn(engine: Engine, effects: Vec<Effect>) -> Result<Spawned, CoordinatorErr
 }
 
 #[cfg(test)]
-#[path = "work_tests.rs"]
 mod tests;

@@ -470,9 +470,7 @@ fn average(mean: &mut Duration, new: Duration) {
 }
 
 #[cfg(test)]
-#[path = "ledger_tests.rs"]
 mod tests;
 
 #[cfg(test)]
-#[path = "ledger_crash_tests.rs"]
 mod crash_tests;
