@@ -1,18 +1,20 @@
 //! The coordinator: knows every worker of a run, and says when one has failed.
 //!
 //! [`liveness`] decides (a pure state machine), the engine carries out, the ledger remembers, the
-//! sessions listen. No plugin, and so no user code, ever runs in this crate; workers are known to
+//! sessions listen. [`work`] does the same for the items of jobs, on a thread of its own, and is
+//! reached by workers' streams and clients' requests. No plugin, and so no user code, ever runs in this crate; workers are known to
 //! it by their messages alone.
 //!
 //! Entry point: [`Coordinator::start`].
 
-mod doors;
 mod engine;
 mod ledger;
 pub mod liveness;
 mod mailbox;
+mod own_thread;
 mod refusals;
 mod registrar;
+mod requests;
 mod sessions;
 mod skew;
 mod streams;
@@ -36,13 +38,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
-use crate::doors::Doors;
 use crate::engine::Engine;
 use crate::ledger::{Ledger, Meta, Standing, WorkerRecord};
 use crate::liveness::{Liveness, State};
 use crate::mailbox::Message;
+use crate::own_thread::Outcome;
 use crate::refusals::Refusals;
 use crate::registrar::Registrar;
+use crate::requests::Requests;
 use crate::sessions::Sessions;
 use crate::skew::Skews;
 pub use crate::tail::Tail;
@@ -114,7 +117,7 @@ pub struct Coordinator {
     /// Show the engine that connections are being served, and deliver what it acknowledges.
     pulse: JoinSet<()>,
     engine: mpsc::Sender<Message>,
-    ended: oneshot::Receiver<Result<(), Arc<StorageError>>>,
+    ended: oneshot::Receiver<Outcome>,
     thread: thread::JoinHandle<()>,
     work: WorkThread,
     run_id: RunId,
@@ -163,7 +166,7 @@ impl Coordinator {
             clock: Arc::clone(&clock),
             refusals: Arc::clone(&refusals),
             next: AtomicU64::new(1),
-            doors: Doors::new(work.handle().clone(), meta.run_id, meta.term),
+            requests: Requests::new(work.handle().clone(), meta.run_id, meta.term),
             tail: tail.clone(),
         };
         let server = Server::start(port.0, tls, config.limits, Arc::new(sessions))?;
@@ -193,7 +196,7 @@ impl Coordinator {
             postman,
             board: work.board(),
         };
-        let (thread, ended) = spawn(runner)?;
+        let (thread, ended) = own_thread::spawn("engine", move || runner.run())?;
         let mut pulse = JoinSet::new();
         pulse.spawn(engine::deliver_acks(posted));
         pulse.spawn(send_pulses(engine.clone(), Arc::clone(&clock)));
@@ -303,24 +306,4 @@ async fn send_pulses(engine: mpsc::Sender<Message>, clock: Arc<dyn Clock>) {
         }
         sleep(watchdog::TICK).await;
     }
-}
-
-type Ended = oneshot::Receiver<Result<(), Arc<StorageError>>>;
-
-/// Runs the engine on a thread and a runtime of its own, so that no connection can delay it.
-fn spawn(engine: Engine) -> Result<(thread::JoinHandle<()>, Ended), CoordinatorError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .map_err(CoordinatorError::Thread)?;
-    let (report, ended) = oneshot::channel();
-    let thread = thread::Builder::new()
-        .name("engine".into())
-        .spawn(move || {
-            let outcome = runtime.block_on(engine.run());
-            // Whoever would have listened has dropped the coordinator.
-            let _ = report.send(outcome);
-        })
-        .map_err(CoordinatorError::Thread)?;
-    Ok((thread, ended))
 }

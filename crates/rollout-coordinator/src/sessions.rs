@@ -19,9 +19,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::doors::Doors;
 use crate::mailbox::{Admission, Candidate, Message, Rejection, SessionId};
 use crate::refusals::{Refusals, Refused};
+use crate::requests::Requests;
 use crate::streams;
 use crate::tail::Tail;
 
@@ -39,7 +39,7 @@ pub(crate) struct Sessions {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) next: AtomicU64,
-    pub(crate) doors: Doors,
+    pub(crate) requests: Requests,
     pub(crate) tail: Tail,
 }
 
@@ -70,7 +70,7 @@ impl Handler for Sessions {
 
     async fn work(&self, session: WorkSession) {
         let (worker, peer) = (session.worker, session.peer);
-        let led = streams::lead(self.doors.work(), session, self.registration_timeout).await;
+        let led = streams::lead(self.requests.work(), session, self.registration_timeout).await;
         if let Err(Rejection { reason, detail }) = led {
             let (worker, reason) = (Some(worker), reason.as_str());
             self.refusals.report(self.clock.now(), Refused { worker, reason, detail, peer });
@@ -78,7 +78,7 @@ impl Handler for Sessions {
     }
 
     async fn submit(&self, job: JobId, spec: JobSpec, params: Params) -> Result<Submitted, Denied> {
-        self.doors.submit(job, spec, params).await
+        self.requests.submit(job, spec, params).await
     }
 
     async fn follow(
@@ -87,15 +87,15 @@ impl Handler for Sessions {
         after: u64,
         lines: LineSink<Followed>,
     ) -> Result<impl Future<Output = ()> + Send + 'static, Denied> {
-        self.doors.follow(job, after, lines).await
+        self.requests.follow(job, after, lines).await
     }
 
     async fn control(&self, job: JobId, control: Control) -> Result<Standing, Denied> {
-        self.doors.control(job, control).await
+        self.requests.control(job, control).await
     }
 
     async fn status(&self) -> Result<Status, Denied> {
-        self.doors.status().await
+        self.requests.status().await
     }
 
     async fn events(
@@ -107,11 +107,11 @@ impl Handler for Sessions {
     }
 
     async fn has_blob(&self, sha256: String) -> Result<u64, Denied> {
-        self.doors.has_blob(sha256).await
+        self.requests.has_blob(sha256).await
     }
 
     async fn put_blob(&self, sha256: String, pieces: PieceStream) -> Result<(), Denied> {
-        self.doors.put_blob(sha256, pieces).await
+        self.requests.put_blob(sha256, pieces).await
     }
 
     async fn get_blob(
@@ -119,7 +119,7 @@ impl Handler for Sessions {
         sha256: String,
         pieces: PieceSink,
     ) -> Result<(u64, impl Future<Output = ()> + Send + 'static), Denied> {
-        self.doors.get_blob(sha256, pieces).await
+        self.requests.get_blob(sha256, pieces).await
     }
 }
 

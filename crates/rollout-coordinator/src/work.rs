@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use rollout_core::event::Emit;
 use rollout_core::{Clock, WorkerId};
-use rollout_storage::{StorageError, Store};
+use rollout_storage::Store;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::blobs::{BlobError, Blobs, Upload};
@@ -31,14 +31,13 @@ pub use self::follow::Follow;
 use self::handle::Input;
 pub use self::handle::{Hello, Work, WorkError, WorkSink};
 use self::ledger::Ledger;
-use self::ledger::words::{Effect, Standing};
+use self::ledger::words::Standing;
 use crate::CoordinatorError;
 use crate::ledger::{Standing as Recorded, WorkerRecord};
+use crate::own_thread::{self, Outcome};
 
 /// A large result that nothing refers to is kept so long: the commit may be on its way.
 const BLOB_AGE: Duration = Duration::from_secs(600);
-
-type Outcome = Result<(), Arc<StorageError>>;
 
 /// The clock and the event stream.
 pub(crate) struct Outside {
@@ -96,7 +95,8 @@ impl WorkThread {
             incarnations,
             restored,
         };
-        let (thread, ended) = spawn(Engine::new(start), effects)?;
+        let engine = Engine::new(start);
+        let (thread, ended) = own_thread::spawn("work", move || engine.run(effects))?;
         Ok(Self { work, board, ended, thread })
     }
 
@@ -131,26 +131,6 @@ fn standing(record: &WorkerRecord) -> Standing {
         Recorded::Failed => Standing::Failed,
         Recorded::Deregistered => Standing::Left,
     }
-}
-
-type Spawned = (thread::JoinHandle<()>, oneshot::Receiver<Outcome>);
-
-/// Runs the engine on a thread and a runtime of its own: the deadlines' thread never waits for it.
-fn spawn(engine: Engine, effects: Vec<Effect>) -> Result<Spawned, CoordinatorError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .map_err(CoordinatorError::Thread)?;
-    let (report, ended) = oneshot::channel();
-    let thread = thread::Builder::new()
-        .name("work".into())
-        .spawn(move || {
-            let outcome = runtime.block_on(engine.run(effects));
-            // Whoever would have listened has dropped the coordinator.
-            let _ = report.send(outcome);
-        })
-        .map_err(CoordinatorError::Thread)?;
-    Ok((thread, ended))
 }
 
 #[cfg(test)]

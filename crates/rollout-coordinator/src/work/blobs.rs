@@ -10,10 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use rollout_core::{Clock, SystemClock};
+use rollout_core::{Clock, SystemClock, hex};
 use sha2::{Digest, Sha256};
-
-use super::handle::hex;
 
 /// Why a blob is not taken.
 #[derive(Debug, thiserror::Error)]

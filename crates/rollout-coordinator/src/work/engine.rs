@@ -27,6 +27,7 @@ use super::ledger::words::{Cause, Effect, Tally, Trouble};
 use super::report;
 use super::store::{self, AckRecord, JobRecord, LeaseRecord, Next, spans};
 use super::tx::{After, Tx};
+use crate::own_thread::Outcome;
 
 /// Messages taken at once.
 const BATCH: usize = 256;
@@ -38,8 +39,6 @@ const TICK: Duration = Duration::from_millis(50);
 const TOLERATED: Duration = Duration::from_millis(250);
 /// How often a standing that changes without a commit is told.
 const TELL: Duration = Duration::from_millis(200);
-
-type Outcome = Result<(), Arc<StorageError>>;
 
 /// A worker's stream.
 struct Stream {

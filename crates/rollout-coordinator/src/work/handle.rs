@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use rollout_core::{Incarnation, JobId, JobSpec, WorkerId};
+use rollout_core::{Incarnation, JobId, JobSpec, WorkerId, hex};
 use rollout_storage::{Priority, StorageError, Store};
 use rollout_transport::work::{
     JobStatus, MAX_PARAMS, Standing, Submitted, WorkDown, WorkUp, WorkerStatus,
@@ -322,14 +322,4 @@ impl Drop for WorkSink {
         // receiving half is gone, too.
         let _ = self.inbox.try_send(Input::Closed(self.worker, self.stream));
     }
-}
-
-/// The bytes in hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -1,11 +1,12 @@
-//! What clients ask of the ledger, and the blobs that workers upload and clients download.
+//! Single requests, beside the sessions and streams of workers: what clients ask of the work ledger, and
+//! the blobs that workers upload and clients download.
 
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use rollout_core::{JobId, JobSpec, RunId};
+use rollout_core::{JobId, JobSpec, RunId, chain};
 use rollout_transport::work::{Followed, Standing, Status, Submitted};
 use rollout_transport::{Control, Denied, LineSink, Params, PieceSink, PieceStream, WireError};
 use serde_json::value::RawValue;
@@ -22,15 +23,15 @@ const TOGETHER: usize = 1024;
 /// by the same threads, and must not wait behind all the blobs of a fleet.
 const AT_ONCE: usize = 32;
 
-/// Where clients come in, and blobs.
-pub(crate) struct Doors {
+/// What answers them.
+pub(crate) struct Requests {
     work: Work,
     run_id: RunId,
     term: u64,
     disk: Disk,
 }
 
-impl Doors {
+impl Requests {
     pub(crate) fn new(work: Work, run_id: RunId, term: u64) -> Self {
         let disk = Disk { blobs: work.blobs().clone(), places: Arc::new(Semaphore::new(AT_ONCE)) };
         Self { work, run_id, term, disk }
@@ -230,10 +231,4 @@ fn denied(error: &WorkError) -> Denied {
             Denied::Failed(error.to_string())
         }
     }
-}
-
-/// The error and its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
