@@ -11,7 +11,7 @@ use rollout_core::event::Body;
 use rollout_core::{Clock, Event, Mono, SystemClock, WorkerId};
 use rollout_process::{Child, Io, Spawn};
 use rollout_transport::TlsFiles;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::cost::Cost;
@@ -19,6 +19,8 @@ use crate::error::BenchError;
 
 /// Longer than a start takes, the largest fleet's registry included.
 const START: Duration = Duration::from_secs(30);
+/// What was said and not yet looked at: more than both verdicts on every worker of the largest fleet.
+const SAID: usize = 1 << 16;
 /// The events that are looked at; what is not, is not parsed.
 const TOPICS: [&str; 4] =
     ["coordinator_started", "coordinator_stalled", "worker_failed", "worker_suspected"];
@@ -44,7 +46,7 @@ pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
     /// When it said that it serves.
     pub(crate) since: Mono,
-    pub(crate) said: UnboundedReceiver<Said>,
+    pub(crate) said: mpsc::Receiver<Said>,
 }
 
 impl Server {
@@ -84,7 +86,7 @@ impl Server {
 
     async fn start(spawn: Spawn) -> Result<Self, BenchError> {
         let mut child = spawn.stdout(Io::Pipe).spawn()?;
-        let (tell, mut said) = unbounded_channel();
+        let (tell, mut said) = mpsc::channel(SAID);
         if let Some(out) = child.take_stdout() {
             let reader = std::thread::Builder::new().name("events".into());
             let reading = reader.spawn(move || read(out, &tell));
@@ -115,14 +117,14 @@ impl Server {
     }
 }
 
-/// Reads to the end, so that the server never waits for its reader.
-fn read(out: OwnedFd, tell: &UnboundedSender<Said>) {
+/// Reads to the end, so that the server waits for its reader only if [`SAID`] does not suffice.
+fn read(out: OwnedFd, tell: &mpsc::Sender<Said>) {
     let mut lines = BufReader::new(File::from(out));
     let mut line = String::new();
     while lines.read_line(&mut line).is_ok_and(|length| length > 0) {
         if let Some(said) = parse(line.trim()) {
             // Whoever does not listen any more has seen enough.
-            let _ = tell.send(said);
+            let _ = tell.blocking_send(said);
         }
         line.clear();
     }
