@@ -5,6 +5,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use rollout_harness::binaries::Profile;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -133,29 +134,50 @@ pub(crate) struct SmokeArgs {
     /// that did not pass are always moved there before the next of --repeat
     #[arg(long)]
     pub(crate) keep: bool,
-    /// Write everything about the runs as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
     /// Write the checks as JUnit's XML
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) page: PageArgs,
     /// Run so many times and show how the figures are distributed
     #[arg(long, value_name = "N")]
     pub(crate) repeat: Option<NonZeroUsize>,
-    /// Build and run with the release profile
-    #[arg(long)]
-    pub(crate) release: bool,
-    /// The directory below which data/smoke is made [default: the workspace]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
     /// The coordinator's port in place of the fixture's; 0 takes a free one
     #[arg(long, value_name = "PORT")]
     pub(crate) port: Option<u16>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
 }
 
-/// Where to write the page to look at, for every command that carries out a run.
+/// What every command has that carries a run out, or several.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) page: PageArgs,
+    /// Write the checks and figures of all runs as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) profile: ProfileArgs,
+    /// The directory in whose `data` the runs take place [default: the workspace]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+/// What is built, and run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ProfileArgs {
+    /// Build and run with the release profile
+    #[arg(long)]
+    release: bool,
+}
+
+impl ProfileArgs {
+    /// The profile.
+    pub(crate) const fn profile(&self) -> Profile {
+        if self.release { Profile::Release } else { Profile::own() }
+    }
+}
+
+/// Where to write the page to look at, for every command that shows a run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PageArgs {
     /// Write the run as a page to look at, one HTML file; of several runs the first that did not
@@ -188,20 +210,11 @@ pub(crate) struct ScenarioArgs {
     /// Play so many times; for one scenario, show how the figures are distributed
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) repeat: NonZeroUsize,
-    #[command(flatten)]
-    pub(crate) page: PageArgs,
-    /// Write everything about the runs as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
     /// Move earlier artifacts to data/scenario/<name>-kept/<number> and do not remove them
     #[arg(long)]
     pub(crate) keep: bool,
-    /// Build and run with the release profile
-    #[arg(long)]
-    pub(crate) release: bool,
-    /// The directory below which data/scenario is made [default: the workspace]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -213,9 +226,8 @@ pub(crate) struct OrphansArgs {
     /// The same seed, the same moments
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Build and run with the release profile
-    #[arg(long)]
-    pub(crate) release: bool,
+    #[command(flatten)]
+    pub(crate) profile: ProfileArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -309,9 +321,8 @@ pub(crate) struct DetectionArgs {
     /// The same seed, the same moments
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Build and run with the release profile
-    #[arg(long)]
-    pub(crate) release: bool,
+    #[command(flatten)]
+    pub(crate) profile: ProfileArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -364,17 +375,8 @@ pub(crate) struct ChaosArgs {
     /// Move the files of earlier runs to data/chaos-kept/<number> and do not remove them
     #[arg(long)]
     pub(crate) keep: bool,
-    /// Write the checks and figures as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) page: PageArgs,
-    /// Build and run with the release profile
-    #[arg(long)]
-    pub(crate) release: bool,
-    /// The directory below which data/chaos is made [default: the workspace]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
+    pub(crate) run: RunArgs,
 }
 
 /// A time budget.
@@ -410,7 +412,7 @@ pub(crate) struct WorkArgs {
     /// The same seed, the same job and the same faults
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// So many seeds, one after the other
+    /// So many seeds, one after the other; in the JSON, an object for each
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) seeds: NonZeroUsize,
     /// How many items, of 5 to 30 ms each
@@ -428,17 +430,8 @@ pub(crate) struct WorkArgs {
     /// Keep everything of the last run in this directory; one that does not pass is always kept
     #[arg(long, value_name = "DIR")]
     pub(crate) bundle: Option<PathBuf>,
-    /// Write the checks and figures as JSON, an object for each seed
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) page: PageArgs,
-    /// Build and run with the release profile
-    #[arg(long)]
-    pub(crate) release: bool,
-    /// The directory below which data/work is made [default: the workspace]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
+    pub(crate) run: RunArgs,
 }
 
 /// What is done to a fleet that works.

@@ -4,13 +4,13 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf, absolute};
 
 use rollout_core::ExitCode;
-use rollout_harness::binaries::{self, BuildError, Profile, workspace_root};
-use rollout_harness::smoke::chain;
+use rollout_harness::binaries::{self, BuildError, Example, Profile, workspace_root};
 use rollout_harness::{Interrupt, preflight};
 
 use crate::args::{BenchAllArgs, BenchArgs, BenchCommand, BenchWorkArgs};
 use crate::cargo::cargo;
 use crate::complain;
+use crate::prepare::built;
 
 /// Rounds of what takes little time.
 const MANY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
@@ -52,41 +52,32 @@ struct Suites<'a> {
 
 impl Suites<'_> {
     fn plugin(&self, args: &BenchArgs) -> u8 {
-        match self.plugins() {
+        match built(self.plugins()) {
             Ok(given) => self.run("plugin", given, MANY, args),
-            Err(error) => failed(&error),
+            Err(code) => code,
         }
     }
 
     fn work(&self, own: Vec<String>, args: &BenchArgs) -> u8 {
-        match self.jobs() {
+        match built(self.jobs()) {
             Ok(given) => self.run("work", [given, own].concat(), SOME, args),
-            Err(error) => failed(&error),
+            Err(code) => code,
         }
     }
 
     fn liveness(&self, args: &BenchArgs) -> u8 {
-        let simulate = binaries::example_program(
-            "rollout-coordinator",
-            "simulate",
-            Profile::Release,
-            self.interrupt,
-            &mut |_| {},
-        );
-        match simulate {
-            Ok(simulate) => {
-                self.run("liveness", vec!["--simulate".into(), text(&simulate)], SOME, args)
-            }
-            Err(error) => failed(&error),
+        match built(self.example(Example::Program, ("rollout-coordinator", "simulate"))) {
+            Ok(simulate) => self.run("liveness", options([("--simulate", simulate)]), SOME, args),
+            Err(code) => code,
         }
     }
 
     fn fleet(&self, suite: &str, own: &[(&str, Option<String>)], args: &BenchArgs) -> u8 {
-        let rollout = match binaries::program(Profile::Release, self.interrupt, &mut |_| {}) {
-            Ok(rollout) => rollout,
-            Err(error) => return failed(&error),
+        let built = built(binaries::program(Profile::Release, self.interrupt, &mut |_| {}));
+        let mut given = match built {
+            Ok(rollout) => options([("--rollout", rollout)]),
+            Err(code) => return code,
         };
-        let mut given = vec!["--rollout".to_owned(), text(&rollout)];
         for (option, value) in own {
             given.extend(value.iter().flat_map(|value| [(*option).to_owned(), value.clone()]));
         }
@@ -146,7 +137,7 @@ impl Suites<'_> {
     /// The options that say where what is measured of plugins lies.
     fn plugins(&self) -> Result<Vec<String>, BuildError> {
         let built = binaries::build(Profile::Release, self.interrupt, &mut |_| {})?;
-        let sleeper = self.example("hostile")?;
+        let sleeper = self.library("hostile")?;
         Ok(options([
             ("--rollout", built.rollout),
             ("--cdylib", built.cdylib),
@@ -157,12 +148,16 @@ impl Suites<'_> {
     /// The same of jobs.
     fn jobs(&self) -> Result<Vec<String>, BuildError> {
         let rollout = binaries::program(Profile::Release, self.interrupt, &mut |_| {})?;
-        Ok(options([("--rollout", rollout), ("--noop", self.example("noop")?)]))
+        Ok(options([("--rollout", rollout), ("--noop", self.library("noop")?)]))
     }
 
-    fn example(&self, name: &str) -> Result<PathBuf, BuildError> {
-        let package = "rollout-plugin-host";
-        binaries::example_library(package, name, Profile::Release, self.interrupt, &mut |_| {})
+    /// A library that is measured.
+    fn library(&self, name: &str) -> Result<PathBuf, BuildError> {
+        self.example(Example::Library, ("rollout-plugin-host", name))
+    }
+
+    fn example(&self, kind: Example, of: (&str, &str)) -> Result<PathBuf, BuildError> {
+        binaries::example(kind, of, Profile::Release, self.interrupt, &mut |_| {})
     }
 }
 
@@ -176,11 +171,6 @@ fn work_options(args: &BenchWorkArgs) -> Vec<String> {
     let mut own = vec!["--items".to_owned(), args.items.to_string()];
     own.extend(args.only.iter().flat_map(|part| ["--only".to_owned(), part.clone()]));
     own
-}
-
-fn failed(error: &BuildError) -> u8 {
-    complain(&chain(error));
-    1
 }
 
 fn text(path: &Path) -> String {

@@ -31,7 +31,7 @@ pub(crate) fn run(spawn: Spawn, interrupt: &Interrupt) -> u8 {
         }
         if let Some(signal) = interrupt.requested() {
             child.stop(Ladder { grace: Duration::from_secs(3) });
-            return u8::try_from(interrupt::exit_code(signal)).unwrap_or(u8::MAX);
+            return interrupt::exit_code(signal);
         }
     }
 }

@@ -4,16 +4,16 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
 
-use rollout_core::{ExitCode, TimeBudget};
-use rollout_harness::binaries::{self, BuildError, Profile, workspace_root};
+use rollout_core::{ExitCode, TimeBudget, chain};
+use rollout_harness::binaries::{self, BuildError, workspace_root};
 use rollout_harness::chaos::{
     self, ChaosError, Options, Plan, Protection, Run, Schedule, bundle, short_timing,
 };
 use rollout_harness::report::{self, Look, Pulse};
-use rollout_harness::smoke::chain;
-use rollout_harness::{Interrupt, Outcome, Record, interrupt, preflight};
+use rollout_harness::{Interrupt, Outcome, Record, preflight};
 
 use crate::args::{ChaosArgs, JudgeArgs, Timing, Without};
+use crate::prepare::built;
 use crate::{complain, files, say};
 
 /// Where bundles go that nobody named a place for.
@@ -35,44 +35,26 @@ pub(crate) fn run(args: &ChaosArgs, interrupt: &Interrupt) -> u8 {
     if !crate::preflight::passes() {
         return preflight::EXIT_CODE;
     }
-    match played(args, schedule, interrupt) {
-        Ok(code) => code,
-        Err(Trouble::Build(BuildError::Interrupted(signal))) => {
-            u8::try_from(interrupt::exit_code(signal)).unwrap_or(u8::MAX)
-        }
-        Err(Trouble::Build(error)) => {
-            complain(&chain(&error));
-            1
-        }
-        Err(Trouble::Run(error)) => {
-            say("\n");
-            complain(&chain(&error));
-            error.exit_code()
-        }
-        Err(Trouble::Files(code)) => code,
-    }
+    let (Ok(code) | Err(code)) = played(args, schedule, interrupt);
+    code
 }
 
-/// Why there is no outcome.
-enum Trouble {
-    Build(BuildError),
-    Run(ChaosError),
-    /// A file could not be written, which has been said; the exit code.
-    Files(u8),
-}
-
-fn played(args: &ChaosArgs, schedule: Schedule, interrupt: &Interrupt) -> Result<u8, Trouble> {
-    let options = options(args, schedule, interrupt).map_err(Trouble::Build)?;
+/// The exit code; the error is one, too, and has been said.
+fn played(args: &ChaosArgs, schedule: Schedule, interrupt: &Interrupt) -> Result<u8, u8> {
+    let options = built(options(args, schedule, interrupt))?;
     let look = Look::of_stdout();
     let mut pulse = Pulse::new(io::stdout(), look);
-    let run = chaos::run(&options, &mut pulse, interrupt).map_err(Trouble::Run)?;
+    let run = chaos::run(&options, &mut pulse, interrupt).map_err(|error| {
+        say("\n");
+        complain(&chain(&error));
+        error.exit_code()
+    })?;
     say(&report::chaos(&run.record, &run.judgement, look));
-    keep(args, &options, &run).map_err(Trouble::Files)?;
-    if let Some(path) = &args.json {
-        let text = report::chaos_json(&run.record, &run.judgement);
-        files::write(path, &text).map_err(Trouble::Files)?;
+    keep(args, &options, &run)?;
+    if let Some(path) = &args.run.json {
+        files::write(path, &report::chaos_json(&run.record, &run.judgement))?;
     }
-    files::page(&args.page, &run.record, &run.judgement.checks).map_err(Trouble::Files)?;
+    files::page(&args.run.page, &run.record, &run.judgement.checks)?;
     Ok(run.judgement.outcome.exit_code())
 }
 
@@ -100,7 +82,7 @@ fn options(
     schedule: Schedule,
     interrupt: &Interrupt,
 ) -> Result<Options, BuildError> {
-    let profile = if args.release { Profile::Release } else { Profile::own() };
+    let profile = args.run.profile.profile();
     let binaries = binaries::build(profile, interrupt, &mut |_| {})?;
     let stalls = schedule.stalls_disks();
     let faulty = if stalls || args.without.is_some() {
@@ -113,7 +95,7 @@ fn options(
         Without::EpochCheck => Protection::EpochCheck,
         Without::StallCredit => Protection::StallCredit,
     });
-    let root = args.root.clone().unwrap_or_else(workspace_root);
+    let root = args.run.root.clone().unwrap_or_else(workspace_root);
     Ok(Options { root, binaries, faulty, schedule, without, plugins: true, keep: args.keep })
 }
 

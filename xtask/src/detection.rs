@@ -2,10 +2,10 @@
 
 use std::io::{self, IsTerminal};
 
+use rollout_core::chain;
 use rollout_harness::binaries::workspace_root;
 use rollout_harness::detection::{self, DetectionError, Options, Report};
 use rollout_harness::report::Spread;
-use rollout_harness::smoke::chain;
 use rollout_harness::watchdog::Watchdog;
 use rollout_harness::{Interrupt, interrupt};
 
@@ -19,7 +19,7 @@ const SUSPECTED: (f64, Option<f64>) = (100.0, None);
 
 /// Carries the kills through; the exit code.
 pub(crate) fn run(args: &DetectionArgs, interrupt: &Interrupt) -> u8 {
-    let Prepared { binaries, root } = match prepare(args.release, interrupt) {
+    let Prepared { binaries, root } = match prepare(args.profile.profile(), interrupt) {
         Ok(prepared) => prepared,
         Err(code) => return code,
     };
@@ -47,9 +47,7 @@ pub(crate) fn run(args: &DetectionArgs, interrupt: &Interrupt) -> u8 {
             say(&format!("  harness late by at most {:.1?}\n", watchdog.stop()));
             u8::from(!passed)
         }
-        Err(DetectionError::Interrupted(signal)) => {
-            u8::try_from(interrupt::exit_code(signal)).unwrap_or(u8::MAX)
-        }
+        Err(DetectionError::Interrupted(signal)) => interrupt::exit_code(signal),
         Err(error) => {
             complain(&chain(&error));
             1

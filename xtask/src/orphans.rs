@@ -2,11 +2,11 @@
 
 use std::io::{self, IsTerminal};
 
+use rollout_core::chain;
 use rollout_core::duration::as_ms;
 use rollout_harness::binaries::workspace_root;
 use rollout_harness::orphans::{self, GONE_WITHIN, Options, OrphansError, Report};
-use rollout_harness::smoke::chain;
-use rollout_harness::{Interrupt, interrupt};
+use rollout_harness::{FleetError, Interrupt, interrupt};
 
 use crate::args::OrphansArgs;
 use crate::prepare::{Prepared, prepare};
@@ -14,7 +14,7 @@ use crate::{complain, say};
 
 /// Carries the kills through; the exit code.
 pub(crate) fn run(args: &OrphansArgs, interrupt: &Interrupt) -> u8 {
-    let Prepared { binaries, root } = match prepare(args.release, interrupt) {
+    let Prepared { binaries, root } = match prepare(args.profile.profile(), interrupt) {
         Ok(prepared) => prepared,
         Err(code) => return code,
     };
@@ -43,9 +43,7 @@ pub(crate) fn run(args: &OrphansArgs, interrupt: &Interrupt) -> u8 {
     }
     match outcome {
         Ok(report) => verdict(&report),
-        Err(OrphansError::Interrupted(signal)) => {
-            u8::try_from(interrupt::exit_code(signal)).unwrap_or(u8::MAX)
-        }
+        Err(OrphansError::Fleet(FleetError::Interrupted(signal))) => interrupt::exit_code(signal),
         Err(error) => {
             complain(&chain(&error));
             1

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rollout_harness::binaries::{self, BuildError, Profile, workspace_root};
+use rollout_core::chain;
+use rollout_harness::binaries::{self, BuildError, workspace_root};
 use rollout_harness::report::{
     Look, Steps, scenario, scenario_distribution, scenario_json, scenario_row,
 };
 use rollout_harness::scenario::{self as scenes, Options, Run, Scenario, ScenarioError};
-use rollout_harness::smoke::chain;
-use rollout_harness::{Interrupt, Outcome, interrupt, preflight};
+use rollout_harness::{Interrupt, Outcome, preflight};
 
 use crate::args::ScenarioArgs;
+use crate::prepare::built;
 use crate::{complain, files, say};
 
 /// Plays what is asked for; the exit code.
@@ -31,15 +32,9 @@ pub(crate) fn run(args: &ScenarioArgs, interrupt: &Interrupt) -> u8 {
         return preflight::EXIT_CODE;
     }
     let faulty = scenarios.iter().any(Scenario::is_faulty);
-    let options = match options(args, faulty, interrupt) {
+    let options = match built(options(args, faulty, interrupt)) {
         Ok(options) => options,
-        Err(BuildError::Interrupted(signal)) => {
-            return u8::try_from(interrupt::exit_code(signal)).unwrap_or(u8::MAX);
-        }
-        Err(error) => {
-            complain(&chain(&error));
-            return 1;
-        }
+        Err(code) => return code,
     };
     let runs = match play(args, &scenarios, &options, interrupt) {
         Ok(runs) => runs,
@@ -57,12 +52,12 @@ pub(crate) fn run(args: &ScenarioArgs, interrupt: &Interrupt) -> u8 {
 
 /// Writes what is wanted of the runs; the exit code if something cannot be written.
 fn write_reports(args: &ScenarioArgs, runs: &[Run]) -> Result<(), u8> {
-    if let Some(path) = &args.json {
+    if let Some(path) = &args.run.json {
         files::write(path, &scenario_json(runs))?;
     }
     let shown = runs.iter().find(|run| run.verdict.outcome != Outcome::Pass).or(runs.last());
     if let Some(run) = shown {
-        files::page(&args.page, &run.seen.record, &run.verdict.checks)?;
+        files::page(&args.run.page, &run.seen.record, &run.verdict.checks)?;
     }
     Ok(())
 }
@@ -100,12 +95,12 @@ fn options(
     faulty: bool,
     interrupt: &Interrupt,
 ) -> Result<Options, BuildError> {
-    let profile = if args.release { Profile::Release } else { Profile::own() };
+    let profile = args.run.profile.profile();
     let binaries = binaries::build(profile, interrupt, &mut |_| {})?;
     let faulty = faulty.then(|| binaries::build_faulty(profile, interrupt, &mut |_| {}));
     let workspace = workspace_root();
     Ok(Options {
-        root: args.root.clone().unwrap_or_else(|| workspace.clone()),
+        root: args.run.root.clone().unwrap_or_else(|| workspace.clone()),
         fixtures: workspace.join("tests/smoke"),
         binaries,
         faulty: faulty.transpose()?,

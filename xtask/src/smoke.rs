@@ -5,10 +5,10 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use rollout_harness::binaries::Profile;
+use rollout_core::chain;
 use rollout_harness::report::{self, Look, Rows, Table};
-use rollout_harness::smoke::{self, Options, Run, SmokeError, chain};
-use rollout_harness::{Interrupt, Outcome, preflight};
+use rollout_harness::smoke::{self, Options, Run};
+use rollout_harness::{FleetError, Interrupt, Outcome, preflight};
 
 use crate::args::SmokeArgs;
 use crate::files::{self, write, wrote};
@@ -43,22 +43,22 @@ fn options(args: &SmokeArgs) -> Options {
     let default = Options::default();
     Options {
         fixtures: args.fixtures.clone().unwrap_or(default.fixtures),
-        root: args.root.clone().unwrap_or(default.root),
+        root: args.run.root.clone().unwrap_or(default.root),
         port: args.port,
         keep: args.keep,
-        profile: if args.release { Profile::Release } else { default.profile },
+        profile: args.run.profile.profile(),
         ..default
     }
 }
 
-fn once(options: &Options, interrupt: &Interrupt) -> Result<Run, SmokeError> {
+fn once(options: &Options, interrupt: &Interrupt) -> Result<Run, FleetError> {
     let look = Look::of_stdout();
     let run = smoke::run(options, &mut Table::new(io::stdout(), look), interrupt)?;
     say(&report::summary(&run, look));
     Ok(run)
 }
 
-fn many(options: &Options, times: usize, interrupt: &Interrupt) -> Result<Vec<Run>, SmokeError> {
+fn many(options: &Options, times: usize, interrupt: &Interrupt) -> Result<Vec<Run>, FleetError> {
     let look = Look::of_stdout();
     let mut rows = Rows::new(io::stdout(), look);
     let mut runs: Vec<Run> = Vec::new();
@@ -77,14 +77,14 @@ fn many(options: &Options, times: usize, interrupt: &Interrupt) -> Result<Vec<Ru
 }
 
 fn write_reports(args: &SmokeArgs, runs: &[Run]) -> Result<(), u8> {
-    if let Some(path) = &args.json {
+    if let Some(path) = &args.run.json {
         write(path, &report::json(runs))?;
     }
     if let Some(path) = &args.junit {
         write(path, &report::junit(runs))?;
     }
     if let Some(run) = notable(runs) {
-        files::page(&args.page, &run.record(), &run.verdict.checks)?;
+        files::page(&args.run.page, &run.record(), &run.verdict.checks)?;
     }
     if env::var_os("GITHUB_ACTIONS").is_some() {
         for run in runs {

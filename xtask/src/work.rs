@@ -3,14 +3,14 @@
 use std::io;
 use std::time::Duration;
 
-use rollout_core::TimeBudget;
-use rollout_harness::binaries::{self, BuildError, Profile, workspace_root};
-use rollout_harness::report::{self, Look, Work};
-use rollout_harness::smoke::chain;
+use rollout_core::{TimeBudget, chain};
+use rollout_harness::binaries::{self, workspace_root};
+use rollout_harness::report::{self, Look, Pulse};
 use rollout_harness::work::{self, Bounds, Faults, Options, Run};
-use rollout_harness::{Interrupt, Outcome, interrupt, preflight};
+use rollout_harness::{Interrupt, Outcome, preflight};
 
 use crate::args::{FaultsArg, WorkArgs};
+use crate::prepare::built;
 use crate::{complain, files, say};
 
 /// Where bundles go that nobody named a place for.
@@ -25,16 +25,10 @@ pub(crate) fn run(args: &WorkArgs, interrupt: &Interrupt) -> u8 {
     if !crate::preflight::passes() {
         return preflight::EXIT_CODE;
     }
-    let profile = if args.release { Profile::Release } else { Profile::own() };
-    let binaries = match binaries::build(profile, interrupt, &mut |_| {}) {
+    let profile = args.run.profile.profile();
+    let binaries = match built(binaries::build(profile, interrupt, &mut |_| {})) {
         Ok(binaries) => binaries,
-        Err(BuildError::Interrupted(signal)) => {
-            return u8::try_from(interrupt::exit_code(signal)).unwrap_or(u8::MAX);
-        }
-        Err(error) => {
-            complain(&chain(&error));
-            return 1;
-        }
+        Err(code) => return code,
     };
     let (mut worst, mut passed, mut reports) = (Outcome::Pass, 0, Vec::new());
     for seed in (args.seed..).take(args.seeds.get()) {
@@ -49,7 +43,7 @@ pub(crate) fn run(args: &WorkArgs, interrupt: &Interrupt) -> u8 {
     if args.seeds.get() > 1 {
         say(&format!("\n  {passed} of {} seeds passed\n", args.seeds));
     }
-    if let Some(path) = &args.json
+    if let Some(path) = &args.run.json
         && let Err(code) = files::write(path, &reports.concat())
     {
         return code;
@@ -70,7 +64,7 @@ fn options(args: &WorkArgs, seed: u64, program: std::path::PathBuf) -> Options {
         FaultsArg::None => (None, Bounds::default()),
     };
     Options {
-        root: args.root.clone().unwrap_or_else(workspace_root),
+        root: args.run.root.clone().unwrap_or_else(workspace_root),
         program,
         seed,
         items: args.items,
@@ -90,7 +84,7 @@ fn one(
     reports: &mut Vec<String>,
 ) -> Result<Outcome, u8> {
     let look = Look::of_stdout();
-    let mut shown = Work::new(io::stdout(), look);
+    let mut shown = Pulse::new(io::stdout(), look);
     let run = work::run(options, &mut shown, interrupt).map_err(|error| {
         say("\n");
         complain(&chain(&error));
@@ -100,7 +94,7 @@ fn one(
     reports.push(report::work_json(&run.case, &run.judgement));
     keep(args, options, &run)?;
     let last = run.case.disturbed.as_ref().map_or(&run.case.undisturbed, |(_, seen)| seen);
-    files::page(&args.page, &last.record, &run.judgement.checks)?;
+    files::page(&args.run.page, &last.record, &run.judgement.checks)?;
     Ok(run.judgement.outcome)
 }
 

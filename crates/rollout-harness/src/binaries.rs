@@ -128,7 +128,7 @@ pub fn build(
     let target = workspace_root().join("target/plugins");
     let (manifest, target) = (manifest.to_string_lossy(), target.to_string_lossy());
     let library = ["--manifest-path", &*manifest, "--target-dir", &*target];
-    let cdylib = build_one(&[&library, release].concat(), Artifact::library, interrupt, on_line)?;
+    let cdylib = build_one(&[&library, release].concat(), Artifact::Library, interrupt, on_line)?;
     Ok(Binaries { rollout, cdylib })
 }
 
@@ -143,23 +143,7 @@ pub fn program(
 ) -> Result<PathBuf, BuildError> {
     let program = ["--package", "rollout-cli", "--bin", "rollout"];
     let args = [&program, release(profile)].concat();
-    build_one(&args, Artifact::program, interrupt, on_line)
-}
-
-/// Builds the example `name` of `package`, a program; see [`build`].
-///
-/// # Errors
-/// When cargo fails, or the interrupt comes.
-pub fn example_program(
-    package: &str,
-    name: &str,
-    profile: Profile,
-    interrupt: &Interrupt,
-    on_line: &mut dyn FnMut(&str),
-) -> Result<PathBuf, BuildError> {
-    let example = ["--package", package, "--example", name];
-    let args = [&example, release(profile)].concat();
-    build_one(&args, Artifact::example_program, interrupt, on_line)
+    build_one(&args, Artifact::Program, interrupt, on_line)
 }
 
 /// What `cargo build` is given for a profile.
@@ -170,20 +154,29 @@ const fn release(profile: Profile) -> &'static [&'static str] {
     }
 }
 
-/// Builds the example `name` of `package`, a dynamic library; see [`build`].
+/// What an example is built as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Example {
+    /// A program.
+    Program,
+    /// A dynamic library.
+    Library,
+}
+
+/// Builds the example `name` of `package`; see [`build`].
 ///
 /// # Errors
 /// When cargo fails, or the interrupt comes.
-pub fn example_library(
-    package: &str,
-    name: &str,
+pub fn example(
+    kind: Example,
+    (package, name): (&str, &str),
     profile: Profile,
     interrupt: &Interrupt,
     on_line: &mut dyn FnMut(&str),
 ) -> Result<PathBuf, BuildError> {
     let example = ["--package", package, "--example", name];
     let args = [&example, release(profile)].concat();
-    build_one(&args, Artifact::example, interrupt, on_line)
+    build_one(&args, Artifact::Example(kind), interrupt, on_line)
 }
 
 /// Builds the program with the feature `faults`, beside the normal build: into `target/faults`, where
@@ -202,30 +195,41 @@ pub fn build_faulty(
     let program = ["--package", "rollout-cli", "--bin", "rollout"];
     let faults = ["--features", "faults", "--target-dir", &*target];
     let args = [&program[..], &faults, release(profile)].concat();
-    build_one(&args, Artifact::program, interrupt, on_line)
+    build_one(&args, Artifact::Program, interrupt, on_line)
 }
 
-/// What is looked for in cargo's messages, and in which field.
-struct Artifact {
-    what: &'static str,
-    pick: fn(Message) -> Option<PathBuf>,
+/// What is looked for in cargo's messages.
+#[derive(Debug, Clone, Copy)]
+enum Artifact {
+    /// `rollout`.
+    Program,
+    /// A library that can be loaded.
+    Library,
+    /// An example.
+    Example(Example),
 }
 
 impl Artifact {
-    const fn program() -> Self {
-        Self { what: "program `rollout`", pick: Message::program }
+    const fn what(self) -> &'static str {
+        match self {
+            Self::Program => "program `rollout`",
+            Self::Example(Example::Program) => "program",
+            Self::Library | Self::Example(Example::Library) => "dynamic library",
+        }
     }
 
-    const fn library() -> Self {
-        Self { what: "dynamic library", pick: Message::library }
-    }
-
-    const fn example() -> Self {
-        Self { what: "dynamic library", pick: Message::example }
-    }
-
-    const fn example_program() -> Self {
-        Self { what: "program", pick: Message::example_program }
+    /// The file, if the message names it.
+    fn of(self, message: Message) -> Option<PathBuf> {
+        match self {
+            Self::Program => {
+                let message = message.built("bin")?;
+                let rollout = message.target.is_some_and(|target| target.name == "rollout");
+                message.executable.filter(|_| rollout)
+            }
+            Self::Library => message.built("cdylib")?.library(),
+            Self::Example(Example::Program) => message.built("example")?.executable,
+            Self::Example(Example::Library) => message.built("example")?.library(),
+        }
     }
 }
 
@@ -246,34 +250,15 @@ struct Target {
 }
 
 impl Message {
-    fn of(self, kind: &str) -> Option<(Self, String)> {
+    /// This message, if it is of a target of this kind that was built.
+    fn built(self, kind: &str) -> Option<Self> {
         let target = self.target.as_ref().filter(|_| self.reason == "compiler-artifact")?;
-        let name = target.kind.iter().any(|k| k == kind).then(|| target.name.clone())?;
-        Some((self, name))
+        target.kind.iter().any(|of| of == kind).then_some(self)
     }
 
-    fn program(self) -> Option<PathBuf> {
-        let (message, name) = self.of("bin")?;
-        message.executable.filter(|_| name == "rollout")
-    }
-
+    /// The dynamic library among its files.
     fn library(self) -> Option<PathBuf> {
-        self.dynamic("cdylib")
-    }
-
-    fn example(self) -> Option<PathBuf> {
-        self.dynamic("example")
-    }
-
-    fn example_program(self) -> Option<PathBuf> {
-        let (message, _) = self.of("example")?;
-        message.executable
-    }
-
-    /// The dynamic library of a target of this kind.
-    fn dynamic(self, kind: &str) -> Option<PathBuf> {
-        let (message, _) = self.of(kind)?;
-        message.filenames.into_iter().find(|file| {
+        self.filenames.into_iter().find(|file| {
             file.extension().is_some_and(|extension| extension == env::consts::DLL_EXTENSION)
         })
     }
@@ -281,18 +266,17 @@ impl Message {
 
 fn build_one(
     args: &[&str],
-    artifact: fn() -> Artifact,
+    artifact: Artifact,
     interrupt: &Interrupt,
     on_line: &mut dyn FnMut(&str),
 ) -> Result<PathBuf, BuildError> {
-    let artifact = artifact();
     let build = ["build", "--locked", "--message-format=json-render-diagnostics"];
     let command = [&build, args].concat();
     let mut found = None;
     let (exit, output) = run_cargo(&command, interrupt, &mut |stream, line| match stream {
         Stream::Stdout => {
             let message = serde_json::from_str::<Message>(line).ok();
-            found = message.and_then(artifact.pick).or_else(|| found.take());
+            found = message.and_then(|message| artifact.of(message)).or_else(|| found.take());
         }
         Stream::Stderr => on_line(line),
     })?;
@@ -301,7 +285,7 @@ fn build_one(
         let output = output.lines().filter(|line| !is_status(line)).collect::<Vec<_>>().join("\n");
         return Err(BuildError::Failed { command, exit, output });
     }
-    found.ok_or(BuildError::Missing { command, what: artifact.what })
+    found.ok_or(BuildError::Missing { command, what: artifact.what() })
 }
 
 /// Whether a line only says what cargo is busy with.
@@ -368,20 +352,22 @@ mod tests {
 
     #[test]
     fn the_paths_are_those_that_cargo_names_and_no_others() {
-        let found = message("bin", "rollout", "\"/t/rollout\"").program();
-        assert_eq!(found, Some("/t/rollout".into()));
-        assert_eq!(message("bin", "xtask", "\"/t/xtask\"").program(), None);
-        assert_eq!(message("lib", "rollout", "null").program(), None);
-        let library = message("cdylib", "sample", "null").library().unwrap();
-        assert_eq!(library, Path::new("/t/libsample").with_extension(env::consts::DLL_EXTENSION));
-        assert_eq!(message("lib", "sample", "null").library(), None);
-        assert_eq!(message("example", "sample", "null").example(), Some(library));
-        assert_eq!(message("cdylib", "sample", "null").example(), None);
-        let simulate = message("example", "simulate", "\"/t/simulate\"").example_program();
-        assert_eq!(simulate, Some("/t/simulate".into()));
-        assert_eq!(message("bin", "rollout", "\"/t/rollout\"").example_program(), None);
+        let (program, library) = (Artifact::Program, Artifact::Library);
+        let [runs, loads] = [Example::Program, Example::Library].map(Artifact::Example);
+        let rollout = || message("bin", "rollout", "\"/t/rollout\"");
+        assert_eq!(program.of(rollout()), Some("/t/rollout".into()));
+        assert_eq!(program.of(message("bin", "xtask", "\"/t/xtask\"")), None);
+        assert_eq!(program.of(message("lib", "rollout", "null")), None);
+        let found = library.of(message("cdylib", "sample", "null")).unwrap();
+        assert_eq!(found, Path::new("/t/libsample").with_extension(env::consts::DLL_EXTENSION));
+        assert_eq!(library.of(message("lib", "sample", "null")), None);
+        assert_eq!(loads.of(message("example", "sample", "null")), Some(found));
+        assert_eq!(loads.of(message("cdylib", "sample", "null")), None);
+        let simulate = message("example", "simulate", "\"/t/simulate\"");
+        assert_eq!(runs.of(simulate), Some("/t/simulate".into()));
+        assert_eq!(runs.of(rollout()), None);
         let finished = r#"{"reason":"build-finished","success":true}"#;
-        assert_eq!(serde_json::from_str::<Message>(finished).unwrap().program(), None);
+        assert_eq!(program.of(serde_json::from_str(finished).unwrap()), None);
     }
 
     #[test]
@@ -392,7 +378,7 @@ mod tests {
     #[test]
     fn a_failing_cargo_shows_what_it_said() {
         let args = ["--no-such-option"];
-        let error = build_one(&args, Artifact::program, &Interrupt::default(), &mut |_| {});
+        let error = build_one(&args, Artifact::Program, &Interrupt::default(), &mut |_| {});
         let text = error.unwrap_err().to_string();
         assert!(
             text.contains("--no-such-option") && text.contains("unexpected argument"),

@@ -16,7 +16,9 @@ mod truth;
 
 pub use invariants::{Figures, Judgement, SLACK, SUSPECTED_WITHIN, judge};
 pub use play::Progress;
-pub use run::{ChaosError, Options, Protection, Run, Unwatched, Watch, run};
+pub use run::{ChaosError, Options, Protection, Run, run};
 pub use schedule::{
     Act, MAX_LENGTH, MAX_WORKERS, Plan, Schedule, ScheduleError, Step, Target, short_timing,
 };
+
+pub use crate::watch::{Unwatched, Watch};

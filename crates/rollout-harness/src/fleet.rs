@@ -31,6 +31,7 @@ use crate::record::{Fault, Record, What};
 use crate::watchdog::Watchdog;
 
 pub use error::FleetError;
+pub(crate) use error::Trouble;
 pub use faults::DiskFault;
 pub use spec::{Config, Reach, Spec};
 
@@ -42,6 +43,11 @@ pub const POLL: Duration = Duration::from_millis(3);
 const GONE: Duration = Duration::from_secs(10);
 /// How long a starting coordinator may take to listen.
 const LISTENS: Duration = Duration::from_secs(10);
+
+/// How long a fleet may take until all of it beats.
+pub const UP_WITHIN: Duration = Duration::from_secs(30);
+/// How long a worker may take to leave: its drain time-out, and its plugins' end.
+pub const GRACE: Duration = Duration::from_secs(12);
 
 /// What a fleet starts from.
 #[derive(Debug, Clone)]
@@ -174,6 +180,27 @@ impl Fleet {
         self.address = Some(address);
         self.traces.address = self.address;
         Ok(address)
+    }
+
+    /// Waits until every worker beats.
+    ///
+    /// # Errors
+    /// [`FleetError::NotUp`] when one does not within [`UP_WITHIN`], or anybody ends before.
+    pub fn beating(&mut self) -> Result<(), FleetError> {
+        let silent = |fleet: &Self| {
+            let mut ids = fleet.names().filter_map(|name| Some((name, fleet.worker_id(name)?)));
+            let silent = ids.find(|(_, id)| !fleet.says("worker_heartbeat", *id));
+            silent.map(|(name, _)| name.to_owned())
+        };
+        let up = self.wait(UP_WITHIN, |fleet| {
+            let ended = fleet.unexpected_exit().map(Err);
+            ended.or_else(|| silent(fleet).is_none().then_some(Ok(())))
+        })?;
+        let late = || {
+            let who = silent(self).unwrap_or_default();
+            Err(format!("{who} does not beat within {UP_WITHIN:?}"))
+        };
+        up.unwrap_or_else(late).map_err(FleetError::NotUp)
     }
 
     fn why(&self, why: String) -> String {

@@ -9,8 +9,9 @@ use nix::sys::signal::{SigSet, Signal};
 
 /// The exit code of a command that `signal` ended, as shells count it.
 #[must_use]
-pub const fn exit_code(signal: Signal) -> i32 {
-    128 + signal as i32
+pub const fn exit_code(signal: Signal) -> u8 {
+    // Signals are less than 128.
+    128 | signal as u8
 }
 
 /// Whether someone asked the harness to stop. The default is never asked.
@@ -34,7 +35,7 @@ impl Interrupt {
         thread::spawn(move || {
             while let Ok(signal) = signals.wait() {
                 if asked.0.swap(signal as i32, Ordering::Relaxed) != 0 {
-                    process::exit(exit_code(signal));
+                    process::exit(exit_code(signal).into());
                 }
             }
         });

@@ -129,6 +129,64 @@ pub struct Check {
     pub detail: String,
 }
 
+impl Check {
+    /// Whether the machine let a run show anything: what starved it, or that it was calm.
+    pub(crate) fn conditions(starved: &[String], calm: impl FnOnce() -> String) -> Self {
+        let (outcome, detail) = match starved {
+            [] => (Outcome::Pass, calm()),
+            starved => (Outcome::Inconclusive, starved.join("; ")),
+        };
+        Self { name: "conditions".into(), outcome, detail }
+    }
+
+    /// What looking at a claim found: that it holds, or what is wrong and is excused or not.
+    pub(crate) fn found(
+        name: impl Into<Cow<'static, str>>,
+        finding: Result<String, String>,
+        excused: bool,
+    ) -> Self {
+        let (outcome, detail) = match finding {
+            Ok(detail) => (Outcome::Pass, detail),
+            Err(detail) if excused => (Outcome::Inconclusive, detail),
+            Err(detail) => (Outcome::Fail, detail),
+        };
+        Self { name: name.into(), outcome, detail }
+    }
+}
+
+/// The worst outcome of the checks; that there is none is a failure.
+pub(crate) fn worst(checks: &[Check]) -> Outcome {
+    checks.iter().map(|check| check.outcome).max().unwrap_or(Outcome::Fail)
+}
+
+/// How a run comes out that has the figures `F`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Judgement<F> {
+    /// The worst outcome of all checks.
+    pub outcome: Outcome,
+    /// The checks; those for which there was nothing to look at, and need not have been, left out.
+    pub checks: Vec<Check>,
+    /// The figures.
+    pub figures: F,
+}
+
+impl<F> Judgement<F> {
+    pub(crate) fn of(checks: Vec<Check>, figures: F) -> Self {
+        Self { outcome: worst(&checks), checks, figures }
+    }
+
+    /// The checks that did not pass.
+    pub fn complaints(&self) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(|check| check.outcome != Outcome::Pass)
+    }
+
+    /// The check of this name.
+    #[must_use]
+    pub fn check(&self, name: &str) -> Option<&Check> {
+        self.checks.iter().find(|check| check.name == name)
+    }
+}
+
 /// The judgement of a run.
 #[derive(Debug, Clone)]
 pub struct Verdict {
@@ -166,19 +224,10 @@ struct Rule {
 #[must_use]
 pub fn judge(evidence: &Evidence) -> Verdict {
     let starved = timing::starved(evidence);
-    let mut checks = vec![Check {
-        name: "conditions".into(),
-        outcome: if starved.is_empty() { Outcome::Pass } else { Outcome::Inconclusive },
-        detail: if starved.is_empty() { timing::calm(evidence) } else { starved.join("; ") },
-    }];
+    let mut checks = vec![Check::conditions(&starved, || timing::calm(evidence))];
     checks.extend(rules::ALL.iter().filter_map(|rule| {
-        let (outcome, detail) = match (rule.find)(evidence)? {
-            Ok(detail) => (Outcome::Pass, detail),
-            Err(detail) if rule.excusable && !starved.is_empty() => (Outcome::Inconclusive, detail),
-            Err(detail) => (Outcome::Fail, detail),
-        };
-        Some(Check { name: rule.name.into(), outcome, detail })
+        let excused = rule.excusable && !starved.is_empty();
+        Some(Check::found(rule.name, (rule.find)(evidence)?, excused))
     }));
-    let outcome = checks.iter().map(|check| check.outcome).max().unwrap_or(Outcome::Fail);
-    Verdict { outcome, checks, measured: Measured::of(evidence) }
+    Verdict { outcome: worst(&checks), checks, measured: Measured::of(evidence) }
 }

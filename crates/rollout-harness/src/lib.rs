@@ -27,6 +27,7 @@ pub mod report;
 pub mod scenario;
 pub mod smoke;
 pub mod timeline;
+pub mod watch;
 pub mod watchdog;
 pub mod work;
 

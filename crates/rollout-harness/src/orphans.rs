@@ -17,14 +17,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rollout_core::{Body, RunId, WorkerId};
+use rollout_core::{RunId, WorkerId};
 use rollout_process::{Child, Io, Spawn, SpawnError};
 use toml::{Table, Value};
 
 use crate::Interrupt;
 use crate::binaries::{Binaries, with_python};
 use crate::fixtures::{Claim, FixtureError, Fixtures, Layout, on};
-use crate::log::Tail;
+use crate::fleet::{Config, Fleet, FleetError, FleetOptions, Spec};
 use crate::processes::{self, Process, still_running, trees};
 
 /// Everything of a killed worker has to be gone this soon.
@@ -44,15 +44,12 @@ const WITH_CHILDREN: &str = "setsid sleep 600 & sleep 600 & exec \"$@\"";
 /// Why the workers could not be tried.
 #[derive(Debug, thiserror::Error)]
 pub enum OrphansError {
-    /// A fixture or a file.
+    /// A fixture or a file, the coordinator, or someone who asked to stop.
     #[error(transparent)]
-    Fixture(#[from] FixtureError),
-    /// A process cannot be started.
+    Fleet(#[from] FleetError),
+    /// A worker's shell cannot be started.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
-    /// The coordinator did not come up.
-    #[error("the coordinator did not listen within {PATIENCE:?}; its standard error: {0}")]
-    Coordinator(String),
     /// A worker ended before it was killed.
     #[error("worker {worker} ended by itself; what it said:\n{said}")]
     Ended {
@@ -61,9 +58,12 @@ pub enum OrphansError {
         /// Its output.
         said: String,
     },
-    /// Someone asked to stop.
-    #[error("stopped by {0}")]
-    Interrupted(Signal),
+}
+
+impl From<FixtureError> for OrphansError {
+    fn from(error: FixtureError) -> Self {
+        Self::Fleet(error.into())
+    }
 }
 
 /// What to do.
@@ -107,15 +107,26 @@ pub fn run(
     claim.clear(false)?;
     let fixtures = Fixtures::read(&options.fixtures)?;
     let (layout, run) = (&claim.layout, RunId::generate());
-    fixtures.write_coordinator(layout, run, Some(0))?;
     fixtures.write_plugins(layout, &options.binaries.cdylib)?;
     for manifest in fixtures.manifests(layout) {
         give_children(&layout.root.join(manifest))?;
     }
-    let (_coordinator, address) = coordinator(options, layout)?;
+    let mut fleet = Fleet::new(FleetOptions {
+        title: "orphans".to_owned(),
+        layout: layout.clone(),
+        program: options.binaries.rollout.clone(),
+        faulty: None,
+        timing: fixtures.timing(),
+        run,
+        interrupt: interrupt.clone(),
+    })?;
+    let config = Config::Whole(fixtures.coordinator(run, Some(0)));
+    fleet.add(Spec { config, ..Spec::coordinator() })?;
+    fleet.start("coord")?;
+    let address = fleet.listening(PATIENCE)?.to_string();
     let (next, stop, report) =
         (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(Report::default()));
-    let slot = |number: usize| {
+    let slot = |number: usize| -> Result<(), OrphansError> {
         let name = format!("w{}", number + 1);
         fixtures.write_worker(layout, &name, (run, WorkerId::generate()), Some(&address))?;
         while !stop.load(Ordering::Relaxed) {
@@ -124,7 +135,7 @@ pub fn run(
                 break;
             }
             if let Some(signal) = interrupt.requested() {
-                return Err(OrphansError::Interrupted(signal));
+                return Err(FleetError::Interrupted(signal).into());
             }
             let after = moment(options.seed, kill);
             let victim = Victim::start(options, layout, &fixtures, &name)?;
@@ -189,32 +200,6 @@ fn give_children(manifest: &Path) -> Result<(), FixtureError> {
         fs::write(manifest, table.to_string()).map_err(on("write", manifest))?;
     }
     Ok(())
-}
-
-fn coordinator(options: &Options, layout: &Layout) -> Result<(Child, String), OrphansError> {
-    let (log, stderr) = (layout.log("coord"), layout.stderr("coord"));
-    let file = |path: &Path| File::create(path).map(Io::File).map_err(on("create", path));
-    let child = Spawn::new(&options.binaries.rollout)
-        .args(["coordinator", "run", "--config"])
-        .arg(layout.relative("logs/coord.toml"))
-        .current_dir(&layout.root)
-        .stdout(file(&log)?)
-        .stderr(file(&stderr)?)
-        .spawn()?;
-    let mut tail = Tail::open(&log).map_err(on("read", &log))?;
-    let until = Instant::now() + PATIENCE;
-    while Instant::now() < until && child.try_wait().is_none() {
-        tail.poll().map_err(on("read", &log))?;
-        let started = tail.log().events().find_map(|event| match &event.body {
-            Body::CoordinatorStarted(started) => Some(started.listen_addr.clone()),
-            _ => None,
-        });
-        if let Some(address) = started {
-            return Ok((child, address));
-        }
-        thread::sleep(POLL);
-    }
-    Err(OrphansError::Coordinator(fs::read_to_string(&stderr).unwrap_or_default()))
 }
 
 /// A worker under a shell that outlives it.

@@ -1,13 +1,14 @@
 //! Says how runs went: to a person at 80 columns, to a program as JSON or JUnit, to GitHub.
 //!
-//! Everything here turns values into text; only [`Table`] and [`Rows`], which show a run while it
-//! goes on, write it themselves.
+//! Everything here turns values into text; only [`Table`], [`Rows`], [`Steps`] and [`Pulse`], which
+//! show a run while it goes on, write it themselves.
 
 mod chaos;
 mod files;
 mod github;
 mod html;
 mod live;
+mod pulse;
 mod repeat;
 mod scenario;
 mod summary;
@@ -15,17 +16,18 @@ mod work;
 
 use std::io::{self, IsTerminal};
 
-use crate::judge::Outcome;
+use crate::judge::{Check, Outcome};
 
-pub use chaos::{Pulse, chaos, chaos_json};
+pub use chaos::{chaos, chaos_json};
 pub use files::{json, junit};
 pub use github::{annotations, step_summary};
 pub use html::html;
 pub use live::Table;
+pub use pulse::Pulse;
 pub use repeat::{Rows, Spread, distribution};
 pub use scenario::{Steps, scenario, scenario_distribution, scenario_json, scenario_row};
 pub use summary::summary;
-pub use work::{Work, work, work_json};
+pub use work::{work, work_json};
 
 /// The width of everything shown to a person.
 const WIDTH: usize = 80;
@@ -77,6 +79,27 @@ const fn mark(outcome: Outcome) -> &'static str {
         Outcome::Inconclusive => "?",
         Outcome::Fail => "✗",
     }
+}
+
+/// A line for each check, their names `width` characters wide; all that is said of one that did not
+/// pass below it.
+fn checks(checks: &[Check], width: usize, look: Look) -> String {
+    let line = |check: &Check| {
+        let sign = look.outcome(check.outcome, mark(check.outcome));
+        if check.outcome == Outcome::Pass {
+            let name = cut(&check.name, width);
+            let said = look.dim(&cut(&check.detail, WIDTH - width - 5));
+            return format!("{}\n", format!("  {sign} {name:<width$} {said}").trim_end());
+        }
+        let name = look.outcome(check.outcome, &check.name);
+        format!("  {sign} {name}\n{}\n", wrap(&check.detail, 6))
+    };
+    checks.iter().map(line).collect()
+}
+
+/// How it came out, in one word.
+fn conclusion(outcome: Outcome, look: Look) -> String {
+    format!("\n  {}\n", look.outcome(outcome, &outcome.word().to_uppercase()))
 }
 
 /// The first line of `text`, cut to `width` characters.

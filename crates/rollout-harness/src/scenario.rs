@@ -17,15 +17,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-use rollout_core::{Mono, RunId, TimeBudget, WorkerId};
+use rollout_core::{ExitCode, Mono, RunId, TimeBudget, WorkerId};
 use serde::{Deserialize, Serialize};
 
 use crate::binaries::Binaries;
 use crate::fixtures::{Claim, FixtureError, Fixtures, Layout, on};
 use crate::fleet::FleetError;
 use crate::judge::{Check, Outcome};
-use crate::{Interrupt, Record, interrupt};
+use crate::{Interrupt, Record};
 
 pub use file::{FileError, Scenario};
 pub use judge::{Measure, judge};
@@ -199,24 +198,14 @@ pub enum ScenarioError {
         /// Where manifests are looked for.
         dir: PathBuf,
     },
-    /// A fixture or a file of the run.
+    /// The fleet it is played on cannot go on.
     #[error(transparent)]
-    Files(#[from] FixtureError),
-    /// Something could not be done to the processes.
-    #[error(transparent)]
-    Fleet(FleetError),
-    /// Someone asked the harness to stop. What it had started is gone.
-    #[error("stopped by {0}; nothing that was started is left")]
-    Interrupted(Signal),
+    Fleet(#[from] FleetError),
 }
 
-impl From<FleetError> for ScenarioError {
-    fn from(error: FleetError) -> Self {
-        match error {
-            FleetError::File(error) => Self::Files(error),
-            FleetError::Interrupted(signal) => Self::Interrupted(signal),
-            error => Self::Fleet(error),
-        }
+impl From<FixtureError> for ScenarioError {
+    fn from(error: FixtureError) -> Self {
+        Self::Fleet(error.into())
     }
 }
 
@@ -224,17 +213,11 @@ impl ScenarioError {
     /// The exit code of a command that ends with it.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        use rollout_core::ExitCode;
         let code = match self {
             Self::Unknown { .. } => ExitCode::Usage,
             Self::File(FileError::Read { .. }) | Self::Plugin { .. } => ExitCode::NoInput,
-            Self::File(_) | Self::Files(FixtureError::Syntax { .. }) => ExitCode::Config,
-            Self::Files(FixtureError::Taken { .. }) => ExitCode::Unavailable,
-            Self::Files(FixtureError::File { .. }) => ExitCode::Io,
-            Self::Fleet(_) => ExitCode::Internal,
-            Self::Interrupted(signal) => {
-                return u8::try_from(interrupt::exit_code(*signal)).unwrap_or(u8::MAX);
-            }
+            Self::File(_) => ExitCode::Config,
+            Self::Fleet(error) => return error.exit_code(),
         };
         code.code()
     }

@@ -4,19 +4,18 @@
 mod play;
 mod record;
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+pub use rollout_core::chain;
 use rollout_core::{RunId, WorkerId};
 
+use crate::Interrupt;
 use crate::binaries::{Binaries, Profile, workspace_root};
-use crate::fixtures::{Claim, FixtureError, Fixtures, Layout};
+use crate::fixtures::{Claim, Fixtures, Layout};
 use crate::fleet::FleetError;
 use crate::judge::{Evidence, Verdict, judge};
 use crate::timeline::{DETECTION_BOUND, Progress};
-use crate::{Interrupt, interrupt};
 
 /// What is done to the first worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,83 +77,6 @@ pub struct Run {
     pub wall: Duration,
 }
 
-/// Why a run could not be carried through; never for what is judged.
-#[derive(Debug, thiserror::Error)]
-pub enum SmokeError {
-    /// A fixture or a file of the run.
-    #[error(transparent)]
-    Files(#[from] FixtureError),
-    /// Something could not be done to the processes.
-    #[error(transparent)]
-    Fleet(FleetError),
-    /// Someone asked the harness to stop. What it had started is gone.
-    #[error("stopped by {0}; nothing that was started is left")]
-    Interrupted(Signal),
-}
-
-impl From<FleetError> for SmokeError {
-    fn from(error: FleetError) -> Self {
-        match error {
-            FleetError::File(error) => Self::Files(error),
-            FleetError::Interrupted(signal) => Self::Interrupted(signal),
-            error => Self::Fleet(error),
-        }
-    }
-}
-
-impl SmokeError {
-    /// The exit code of a command that ends with it.
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        let code = match self {
-            Self::Files(FixtureError::Taken { .. }) => rollout_core::ExitCode::Unavailable,
-            Self::Files(FixtureError::Syntax { .. }) => rollout_core::ExitCode::Config,
-            Self::Files(FixtureError::File { .. }) => rollout_core::ExitCode::Io,
-            Self::Fleet(_) => rollout_core::ExitCode::Internal,
-            Self::Interrupted(signal) => {
-                return u8::try_from(interrupt::exit_code(*signal)).unwrap_or(u8::MAX);
-            }
-        };
-        code.code()
-    }
-}
-
-/// Why a step did not come to its end.
-enum Trouble {
-    /// What was run did not do its part: a matter for the judge.
-    Failed(String),
-    /// The harness cannot go on.
-    Harness(SmokeError),
-}
-
-impl From<SmokeError> for Trouble {
-    fn from(error: SmokeError) -> Self {
-        Self::Harness(error)
-    }
-}
-
-impl From<FixtureError> for Trouble {
-    fn from(error: FixtureError) -> Self {
-        Self::Harness(error.into())
-    }
-}
-
-impl From<FleetError> for Trouble {
-    fn from(error: FleetError) -> Self {
-        match SmokeError::from(error) {
-            SmokeError::Fleet(error) => Self::Failed(chain(&error)),
-            error => Self::Harness(error),
-        }
-    }
-}
-
-/// An error with all its causes, in one line.
-#[must_use]
-pub fn chain(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| (**cause).source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
 /// The ids of a run.
 #[derive(Debug, Clone, Copy)]
 struct Ids {
@@ -172,7 +94,7 @@ pub fn run(
     options: &Options,
     progress: &mut dyn Progress,
     interrupt: &Interrupt,
-) -> Result<Run, SmokeError> {
+) -> Result<Run, FleetError> {
     let fixtures = Fixtures::read(&options.fixtures)?;
     let claim = Claim::take(&options.root)?;
     claim.clear(options.keep)?;

@@ -10,7 +10,6 @@ mod files;
 mod judge;
 mod kills;
 mod ledger;
-
 mod play;
 mod results;
 mod run;
@@ -21,7 +20,9 @@ pub use files::write;
 pub use judge::{Bounds, Case, Figures, Judgement, Seen, judge};
 pub use kills::Kill;
 pub use ledger::Ledger;
-pub use play::{Progress, Unwatched, Watch};
+pub use play::Progress;
 pub use results::{Job, expected};
 pub use run::{Options, Run, WorkError, run};
 pub use schedule::{Act, Counts, Faults, Plan, PlanError, Schedule, Step};
+
+pub use crate::watch::{Unwatched, Watch};

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::story::Story;
 use super::truth::Truth;
-use crate::judge::{Check, LATENESS_LIMIT, Outcome};
+use crate::judge::{Check, LATENESS_LIMIT};
 use crate::record::{Process, Record};
 
 /// What a scheduler may cost that is not late enough to be reported as a stall.
@@ -28,28 +28,7 @@ pub const SLACK: Duration = Duration::from_millis(250);
 pub const SUSPECTED_WITHIN: Duration = Duration::from_millis(100);
 
 /// How a record comes out.
-#[derive(Debug, Clone, Serialize)]
-pub struct Judgement {
-    /// The worst outcome of all checks.
-    pub outcome: Outcome,
-    /// The checks; those for which there was nothing to look at, and need not have been, left out.
-    pub checks: Vec<Check>,
-    /// The figures.
-    pub figures: Figures,
-}
-
-impl Judgement {
-    /// The checks that did not pass.
-    pub fn complaints(&self) -> impl Iterator<Item = &Check> {
-        self.checks.iter().filter(|check| check.outcome != Outcome::Pass)
-    }
-
-    /// The check of this name.
-    #[must_use]
-    pub fn check(&self, name: &str) -> Option<&Check> {
-        self.checks.iter().find(|check| check.name == name)
-    }
-}
+pub type Judgement = crate::judge::Judgement<Figures>;
 
 /// What was counted and measured.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -138,21 +117,12 @@ pub fn judge(record: &Record) -> Judgement {
     let story = Story::of(record, &truth);
     let case = Case { record, truth, story };
     let starved = case.starved();
-    let mut checks = vec![Check {
-        name: "conditions".into(),
-        outcome: if starved.is_empty() { Outcome::Pass } else { Outcome::Inconclusive },
-        detail: if starved.is_empty() { case.calm() } else { starved.join("; ") },
-    }];
+    let mut checks = vec![Check::conditions(&starved, || case.calm())];
     checks.extend(RULES.iter().filter_map(|rule| {
-        let (outcome, detail) = match (rule.find)(&case)? {
-            Ok(detail) => (Outcome::Pass, detail),
-            Err(detail) if case.excuses(rule, &starved) => (Outcome::Inconclusive, detail),
-            Err(detail) => (Outcome::Fail, detail),
-        };
-        Some(Check { name: rule.name.into(), outcome, detail })
+        let excused = case.excuses(rule, &starved);
+        Some(Check::found(rule.name, (rule.find)(&case)?, excused))
     }));
-    let outcome = checks.iter().map(|check| check.outcome).max().unwrap_or(Outcome::Fail);
-    Judgement { outcome, checks, figures: case.figures() }
+    Judgement::of(checks, case.figures())
 }
 
 /// All that is wrong, a few of many, or what to say if nothing is.

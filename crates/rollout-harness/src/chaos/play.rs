@@ -8,16 +8,9 @@ use rollout_core::event::CoordinatorStarted;
 use rollout_core::{Body, Clock, Mono, SystemClock};
 
 use super::schedule::{Act, Schedule, Step, Target};
-use super::{ChaosError, Watch};
-use crate::fleet::{DiskFault, Fleet, FleetError, POLL, Spec};
+use crate::fleet::{DiskFault, Fleet, FleetError, GRACE, POLL, Spec};
 use crate::record::Record;
-
-/// How long the fleet may take until all of it beats.
-const UP_WITHIN: Duration = Duration::from_secs(30);
-/// How long a worker may take to leave: its drain time-out, and its plugins' end.
-const GRACE: Duration = Duration::from_secs(12);
-/// How often the watcher hears how it goes.
-const TOLD_EVERY: Duration = Duration::from_millis(100);
+use crate::watch::{TOLD_EVERY, Watch};
 
 /// How a run goes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,7 +33,7 @@ pub struct Progress {
 pub(super) struct Play<'a> {
     fleet: Fleet,
     schedule: &'a Schedule,
-    watch: &'a mut dyn Watch,
+    watch: &'a mut dyn Watch<Progress>,
     steps: VecDeque<Step>,
     /// Starts of processes that have not ended yet.
     waiting: Vec<Target>,
@@ -54,7 +47,11 @@ pub(super) struct Play<'a> {
 
 impl<'a> Play<'a> {
     /// A run of `fleet`, which has no process yet.
-    pub(super) fn new(fleet: Fleet, schedule: &'a Schedule, watch: &'a mut dyn Watch) -> Self {
+    pub(super) fn new(
+        fleet: Fleet,
+        schedule: &'a Schedule,
+        watch: &'a mut dyn Watch<Progress>,
+    ) -> Self {
         let steps = schedule.steps.iter().copied().collect();
         Self {
             fleet,
@@ -70,7 +67,7 @@ impl<'a> Play<'a> {
     }
 
     /// Plays to the end; then nothing that was started is left.
-    pub(super) fn run(mut self, specs: Vec<Spec>) -> Result<Record, ChaosError> {
+    pub(super) fn run(mut self, specs: Vec<Spec>) -> Result<Record, FleetError> {
         self.watch.says("starting the fleet");
         self.start(specs)?;
         let start = now();
@@ -90,38 +87,21 @@ impl<'a> Play<'a> {
         self.watch.says("ending the fleet");
         self.start_waiting()?;
         self.fleet.end(GRACE)?;
-        Ok(self.fleet.finish()?)
+        self.fleet.finish()
     }
 
     /// Starts everybody and waits until every worker beats.
-    fn start(&mut self, specs: Vec<Spec>) -> Result<(), ChaosError> {
+    fn start(&mut self, specs: Vec<Spec>) -> Result<(), FleetError> {
         self.plugins = specs.iter().map(|spec| spec.plugins.len()).max().unwrap_or_default();
         let names: Vec<String> = specs.iter().map(|spec| spec.name.clone()).collect();
         specs.into_iter().try_for_each(|spec| self.fleet.add(spec))?;
         for name in &names {
             self.fleet.start(name)?;
         }
-        let silent = |fleet: &Fleet| {
-            let mut ids = names.iter().filter_map(|name| Some((name, fleet.worker_id(name)?)));
-            ids.find(|(_, id)| !fleet.says("worker_heartbeat", *id)).map(|(name, _)| name.clone())
-        };
-        let up = self.fleet.wait(UP_WITHIN, |fleet| {
-            if let Some(exit) = fleet.unexpected_exit() {
-                return Some(Err(exit));
-            }
-            silent(fleet).is_none().then_some(Ok(()))
-        })?;
-        match (up, silent(&self.fleet)) {
-            (Some(Ok(())), _) => Ok(()),
-            (Some(Err(exit)), _) => Err(ChaosError::NotUp(exit)),
-            (None, silent) => {
-                let who = silent.unwrap_or_default();
-                Err(ChaosError::NotUp(format!("{who} does not beat within {UP_WITHIN:?}")))
-            }
-        }
+        self.fleet.beating()
     }
 
-    fn carry_out(&mut self, step: Step) -> Result<(), ChaosError> {
+    fn carry_out(&mut self, step: Step) -> Result<(), FleetError> {
         let name = step.target.to_string();
         let spared = matches!(step.act, Act::Stop | Act::Terminate | Act::KillSidecars);
         if spared && !self.is_up(&name) {
@@ -150,13 +130,13 @@ impl<'a> Play<'a> {
             Ok(()) => self.done += usize::from(!step.act.undoes()),
             // It has just ended, or not yet come up: what cannot be done is not in the record.
             Err(FleetError::NotRunning(_) | FleetError::NoSidecar(_)) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
         Ok(())
     }
 
     /// Starts whoever is to be started and has ended by now. Nobody waits for anybody else.
-    fn start_waiting(&mut self) -> Result<(), ChaosError> {
+    fn start_waiting(&mut self) -> Result<(), FleetError> {
         if self.waiting.is_empty() {
             return Ok(());
         }

@@ -3,17 +3,17 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use nix::sys::signal::Signal;
-use rollout_core::RunId;
+use rollout_core::{ExitCode, RunId};
 use toml::Table;
 
 use super::play::{Play, Progress};
 use super::{Judgement, Schedule, ScheduleError, judge};
+use crate::Interrupt;
 use crate::binaries::{Binaries, workspace_root};
 use crate::fixtures::{Claim, FixtureError, Fixtures, Layout};
 use crate::fleet::{Fleet, FleetError, FleetOptions, Reach, Spec};
 use crate::record::Record;
-use crate::{Interrupt, interrupt};
+use crate::watch::Watch;
 
 /// The run's directory below its root.
 const DIR: &str = "data/chaos";
@@ -60,23 +60,6 @@ pub struct Options {
     pub keep: bool,
 }
 
-/// Hears how a run goes.
-pub trait Watch {
-    /// What begins.
-    fn says(&mut self, what: &str);
-    /// Where it is.
-    fn goes(&mut self, progress: &Progress);
-}
-
-/// Hears nothing.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Unwatched;
-
-impl Watch for Unwatched {
-    fn says(&mut self, _: &str) {}
-    fn goes(&mut self, _: &Progress) {}
-}
-
 /// A run that came to its end, however it went.
 #[derive(Debug)]
 pub struct Run {
@@ -94,27 +77,14 @@ pub enum ChaosError {
     /// The schedule cannot be played.
     #[error("the schedule cannot be played")]
     Schedule(#[from] ScheduleError),
-    /// A fixture or a file of the run.
+    /// The fleet cannot go on.
     #[error(transparent)]
-    Files(#[from] FixtureError),
-    /// Something could not be done to the processes.
-    #[error(transparent)]
-    Fleet(FleetError),
-    /// The fleet did not come up, so that nothing was done to it.
-    #[error("the fleet did not come up: {0}")]
-    NotUp(String),
-    /// Someone asked the harness to stop. What it had started is gone.
-    #[error("stopped by {0}; nothing that was started is left")]
-    Interrupted(Signal),
+    Fleet(#[from] FleetError),
 }
 
-impl From<FleetError> for ChaosError {
-    fn from(error: FleetError) -> Self {
-        match error {
-            FleetError::File(error) => Self::Files(error),
-            FleetError::Interrupted(signal) => Self::Interrupted(signal),
-            error => Self::Fleet(error),
-        }
+impl From<FixtureError> for ChaosError {
+    fn from(error: FixtureError) -> Self {
+        Self::Fleet(error.into())
     }
 }
 
@@ -123,23 +93,12 @@ impl ChaosError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         let code = match self {
-            Self::Schedule(ScheduleError::File { source, .. })
-                if source.kind() == ErrorKind::NotFound =>
-            {
-                rollout_core::ExitCode::NoInput
-            }
-            Self::Schedule(ScheduleError::File { .. }) | Self::Files(FixtureError::File { .. }) => {
-                rollout_core::ExitCode::Io
-            }
-            Self::Schedule(_) | Self::Files(FixtureError::Syntax { .. }) => {
-                rollout_core::ExitCode::Config
-            }
-            Self::Files(FixtureError::Taken { .. }) => rollout_core::ExitCode::Unavailable,
-            Self::Fleet(_) => rollout_core::ExitCode::Internal,
-            Self::NotUp(_) => return 1,
-            Self::Interrupted(signal) => {
-                return u8::try_from(interrupt::exit_code(*signal)).unwrap_or(u8::MAX);
-            }
+            Self::Schedule(ScheduleError::File { source, .. }) => match source.kind() {
+                ErrorKind::NotFound => ExitCode::NoInput,
+                _ => ExitCode::Io,
+            },
+            Self::Schedule(_) => ExitCode::Config,
+            Self::Fleet(error) => return error.exit_code(),
         };
         code.code()
     }
@@ -152,7 +111,7 @@ impl ChaosError {
 /// does not come up, or the interrupt comes.
 pub fn run(
     options: &Options,
-    watch: &mut dyn Watch,
+    watch: &mut dyn Watch<Progress>,
     interrupt: &Interrupt,
 ) -> Result<Run, ChaosError> {
     options.schedule.check()?;

@@ -3,9 +3,11 @@
 use std::io;
 
 use nix::sys::signal::Signal;
+use rollout_core::{ExitCode, chain};
 use rollout_process::SpawnError;
 
 use crate::fixtures::FixtureError;
+use crate::interrupt;
 
 /// Why a fleet cannot go on; never for what its processes do wrong, save when nothing can follow.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +60,49 @@ pub enum FleetError {
     /// The coordinator does not come up.
     #[error("the coordinator does not listen: {0}")]
     NotListening(String),
+    /// Not everybody beats, so that there is nothing to be done to the fleet.
+    #[error("the fleet did not come up: {0}")]
+    NotUp(String),
     /// Someone asked the harness to stop. What it had started is gone.
     #[error("stopped by {0}; nothing that was started is left")]
     Interrupted(Signal),
+}
+
+impl FleetError {
+    /// The exit code of a command that ends with it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        let code = match self {
+            Self::File(FixtureError::Taken { .. }) => ExitCode::Unavailable,
+            Self::File(FixtureError::Syntax { .. }) => ExitCode::Config,
+            Self::File(FixtureError::File { .. }) => ExitCode::Io,
+            Self::NotUp(_) => return 1,
+            Self::Interrupted(signal) => return interrupt::exit_code(*signal),
+            _ => ExitCode::Internal,
+        };
+        code.code()
+    }
+}
+
+/// Why a step of a run did not come to its end.
+pub(crate) enum Trouble {
+    /// What was run did not do its part: a matter for the judge.
+    Failed(String),
+    /// The harness cannot go on.
+    Harness(FleetError),
+}
+
+impl From<FleetError> for Trouble {
+    fn from(error: FleetError) -> Self {
+        match error {
+            FleetError::File(_) | FleetError::Interrupted(_) => Self::Harness(error),
+            error => Self::Failed(chain(&error)),
+        }
+    }
+}
+
+impl From<FixtureError> for Trouble {
+    fn from(error: FixtureError) -> Self {
+        Self::Harness(error.into())
+    }
 }

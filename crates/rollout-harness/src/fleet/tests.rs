@@ -5,6 +5,7 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 
 use super::*;
+use crate::fixtures::FixtureError;
 
 fn options(root: &Path, program: &str) -> FleetOptions {
     FleetOptions {
@@ -59,4 +60,30 @@ fn an_interrupt_ends_every_wait() {
     fleet.options.interrupt = Interrupt::asked(Signal::SIGINT);
     let stopped = fleet.wait(Duration::from_secs(60), |_| None::<()>);
     assert!(matches!(stopped, Err(FleetError::Interrupted(Signal::SIGINT))));
+}
+
+#[test]
+fn who_ends_before_all_beat_is_named_without_waiting_for_the_others() {
+    let root = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::new(options(root.path(), "false")).unwrap();
+    fleet.add(Spec::coordinator()).unwrap();
+    fleet.add(Spec::worker("w1")).unwrap();
+    fleet.start("coord").unwrap();
+    let began = now();
+    let Err(FleetError::NotUp(why)) = fleet.beating() else { panic!("it is up") };
+    assert!(why.contains("coord") && why.contains("exited with 1"), "{why}");
+    assert!(now().since(began) < UP_WITHIN, "{why}");
+}
+
+#[test]
+fn why_a_fleet_cannot_go_on_is_told_by_the_exit_code() {
+    let taken = FixtureError::Taken { dir: "data".into() };
+    for (error, code) in [
+        (FleetError::File(taken), 69),
+        (FleetError::NotRunning("w1".into()), 70),
+        (FleetError::NotUp("w1 does not beat".into()), 1),
+        (FleetError::Interrupted(Signal::SIGTERM), 143),
+    ] {
+        assert_eq!(error.exit_code(), code, "{error}");
+    }
 }

@@ -9,8 +9,8 @@ use rollout_core::duration::as_ms;
 use serde_json::{Value, json};
 
 use super::repeat::Spread;
-use super::{Look, WIDTH, cut, mark, wrap};
-use crate::judge::{Check, Outcome};
+use super::{Look, WIDTH, checks, cut, mark, wrap};
+use crate::judge::Outcome;
 use crate::scenario::{Measure, Played, Progress, Run};
 
 const REPAINT: Duration = Duration::from_millis(80);
@@ -92,10 +92,7 @@ impl<W: Write> Progress for Steps<W> {
 /// The report below the steps: every check with what was seen, and on failure where to look.
 #[must_use]
 pub fn scenario(run: &Run, again: &str, look: Look) -> String {
-    let mut text = String::from("\n");
-    for check in &run.verdict.checks {
-        text += &check_row(check, look);
-    }
+    let mut text = format!("\n{}", checks(&run.verdict.checks, NAME, look));
     if run.verdict.outcome != Outcome::Pass {
         text += &tails(run, look);
         let record = run.layout.root.join(run.layout.relative("record"));
@@ -108,17 +105,6 @@ pub fn scenario(run: &Run, again: &str, look: Look) -> String {
     let artifacts = look.dim(&format!("artifacts in {}", run.layout.dir.display()));
     let _ = writeln!(text, "\n  {word}  {artifacts}");
     text
-}
-
-fn check_row(check: &Check, look: Look) -> String {
-    let sign = look.outcome(check.outcome, mark(check.outcome));
-    if check.outcome == Outcome::Pass {
-        let name = cut(&check.name, NAME);
-        let said = look.dim(&cut(&check.detail, SAID));
-        return format!("{}\n", format!("  {sign} {name:<NAME$} {said}").trim_end());
-    }
-    let name = look.outcome(check.outcome, &check.name);
-    format!("  {sign} {name}\n{}\n", wrap(&check.detail, 6))
 }
 
 /// The end of every log and of every standard error that says something.

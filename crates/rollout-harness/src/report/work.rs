@@ -1,53 +1,12 @@
 //! What there is to say of one job done twice.
 
 use std::fmt::Write as _;
-use std::io::Write;
 
 use serde_json::json;
 
 use super::repeat::Spread;
-use super::{Look, WIDTH, cut, mark, wrap};
-use crate::judge::Outcome;
-use crate::work::{Case, Figures, Judgement, Progress, Watch};
-
-/// Shows how a run goes, in one line that is painted over; without a terminal, what begins.
-#[derive(Debug)]
-pub struct Work<W: Write> {
-    out: W,
-    look: Look,
-}
-
-impl<W: Write> Work<W> {
-    /// A line on `out`.
-    pub fn new(out: W, look: Look) -> Self {
-        Self { out, look }
-    }
-
-    fn paint(&mut self, text: &str) {
-        let line = self.look.dim(&cut(text, WIDTH));
-        // What cannot be shown is not shown; the run goes on.
-        let _ = write!(self.out, "\r\x1b[K{line}").and_then(|()| self.out.flush());
-    }
-}
-
-impl<W: Write> Watch for Work<W> {
-    fn says(&mut self, what: &str) {
-        if self.look.live {
-            return self.paint(&format!("  {what}"));
-        }
-        let _ = writeln!(self.out, "  {what}").and_then(|()| self.out.flush());
-    }
-
-    fn goes(&mut self, progress: &Progress) {
-        if self.look.live {
-            let Progress { elapsed, done, items, faults, of } = progress;
-            let elapsed = elapsed.as_secs_f64();
-            self.paint(&format!(
-                "  {elapsed:>6.1} s   {done:>6} of {items} items   {faults:>3} of {of} faults"
-            ));
-        }
-    }
-}
+use super::{Look, checks, conclusion};
+use crate::work::{Case, Figures, Judgement};
 
 /// The report below.
 #[must_use]
@@ -55,23 +14,11 @@ pub fn work(case: &Case, judgement: &Judgement, look: Look) -> String {
     let start = if look.live { "\r\x1b[K" } else { "" };
     let last = case.disturbed.as_ref().map_or(&case.undisturbed, |(_, seen)| seen);
     let mut text = format!("{start}  {}\n\n", look.bold(&last.record.title));
-    for check in &judgement.checks {
-        let sign = look.outcome(check.outcome, mark(check.outcome));
-        let name = format!("{:<20}", check.name);
-        if check.outcome == Outcome::Pass {
-            let detail = look.dim(&cut(&check.detail, WIDTH - 25));
-            let _ = writeln!(text, "  {sign} {name} {detail}");
-        } else {
-            let _ = writeln!(text, "  {sign} {}", look.outcome(check.outcome, name.trim_end()));
-            let _ = writeln!(text, "{}", wrap(&check.detail, 6));
-        }
-    }
+    text += &checks(&judgement.checks, 20, look);
     if case.disturbed.is_some() {
         text += &figures(&judgement.figures, look);
     }
-    let word = judgement.outcome.word().to_uppercase();
-    let _ = writeln!(text, "\n  {}", look.outcome(judgement.outcome, &word));
-    text
+    text + &conclusion(judgement.outcome, look)
 }
 
 fn figures(figures: &Figures, look: Look) -> String {
@@ -120,20 +67,8 @@ pub fn work_json(case: &Case, judgement: &Judgement) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::WIDTH;
     use super::*;
-
-    #[test]
-    fn progress_is_one_line_within_the_width_and_without_a_terminal_none() {
-        let progress =
-            Progress { done: 123_456, items: 234_567, faults: 99, ..Progress::default() };
-        for (live, lines) in [(true, 1), (false, 0)] {
-            let mut out = Vec::new();
-            Work::new(&mut out, Look { live, color: false }).goes(&progress);
-            let text = String::from_utf8(out).unwrap();
-            assert_eq!(text.lines().count(), lines);
-            assert!(text.trim_start_matches("\r\x1b[K").chars().count() <= WIDTH, "{text}");
-        }
-    }
 
     #[test]
     fn the_table_of_figures_fits() {

@@ -10,9 +10,8 @@ use super::file::{Action, Awaited, END, Player, READY, Step, Verb, Wait, When};
 use super::{Options, Played, Progress, Scenario, ScenarioError, Seen, judge};
 use crate::Interrupt;
 use crate::fixtures::{Fixtures, Layout};
-use crate::fleet::{Config, DiskFault, Fleet, FleetError, FleetOptions, Reach, Spec};
+use crate::fleet::{Config, DiskFault, Fleet, FleetOptions, Reach, Spec, Trouble};
 use crate::record::Role;
-use crate::smoke::chain;
 
 /// How long the processes may take to be ready.
 const STARTS: Duration = Duration::from_secs(20);
@@ -25,23 +24,6 @@ pub(super) struct Stage<'a> {
     pub(super) layout: &'a Layout,
     pub(super) fixtures: &'a Fixtures,
     pub(super) run: RunId,
-}
-
-/// Why a step did not come to its end.
-enum Trouble {
-    /// What was run did not do its part: a matter for the judge.
-    Failed(String),
-    /// The harness cannot go on.
-    Harness(ScenarioError),
-}
-
-impl From<FleetError> for Trouble {
-    fn from(error: FleetError) -> Self {
-        match ScenarioError::from(error) {
-            ScenarioError::Fleet(error) => Self::Failed(chain(&error)),
-            error => Self::Harness(error),
-        }
-    }
 }
 
 /// A scenario under way.
@@ -84,10 +66,10 @@ pub(super) fn play(
     }
     let mut play = Play { scenario, fleet, progress, steps: Vec::new() };
     if let Err(Trouble::Harness(error)) = play.timeline() {
-        return Err(error);
+        return Err(error.into());
     }
     if let Err(Trouble::Harness(error)) = play.step("ask the rest to end", Some(END), Play::end) {
-        return Err(error);
+        return Err(error.into());
     }
     let Play { fleet, steps, .. } = play;
     Ok(Seen { record: fleet.finish()?, steps })

@@ -5,14 +5,14 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use rollout_core::{Body, Clock, Mono, SystemClock, WorkerId};
+use rollout_core::{Body, Clock, Mono, SystemClock, WorkerId, chain};
 use rollout_process::Signal;
 
-use super::{Fault, Ids, Options, SmokeError, Trouble, chain};
+use super::{Fault, Ids, Options};
 use crate::Interrupt;
 use crate::binaries::{self, Binaries, BuildError};
 use crate::fixtures::{Fixtures, Layout};
-use crate::fleet::{Config, Fleet, FleetOptions, POLL, Reach, Spec};
+use crate::fleet::{Config, Fleet, FleetError, FleetOptions, POLL, Reach, Spec, Trouble};
 use crate::judge::{Evidence, Witness, WorkerWitness};
 use crate::record::{Process, Record, Role};
 use crate::timeline::{Progress, Step, StepReport};
@@ -50,7 +50,7 @@ impl<'a> Play<'a> {
         ids: Ids,
         progress: &'a mut dyn Progress,
         interrupt: &'a Interrupt,
-    ) -> Result<Self, SmokeError> {
+    ) -> Result<Self, FleetError> {
         let mut fleet = Fleet::new(FleetOptions {
             title: "smoke".to_owned(),
             layout: layout.clone(),
@@ -82,7 +82,7 @@ impl<'a> Play<'a> {
 
     /// Plays to the end, or to the first step that cannot be got over; then kills what is left and
     /// gives the evidence and the time from the first spawn to the last exit.
-    pub(super) fn run(mut self) -> Result<(Evidence, Duration), SmokeError> {
+    pub(super) fn run(mut self) -> Result<(Evidence, Duration), FleetError> {
         if let Err(Trouble::Harness(error)) = self.timeline() {
             return Err(error);
         }
@@ -182,7 +182,7 @@ impl<'a> Play<'a> {
             progress.status(line);
         });
         let binaries = built.map_err(|error| match error {
-            BuildError::Interrupted(signal) => SmokeError::Interrupted(signal).into(),
+            BuildError::Interrupted(signal) => FleetError::Interrupted(signal).into(),
             error => Trouble::Failed(chain(&error)),
         })?;
         Ok((binaries, String::new()))
@@ -302,7 +302,7 @@ impl<'a> Play<'a> {
         fleet: &Fleet,
         progress: &mut dyn Progress,
         steps: &mut Vec<StepReport>,
-    ) -> Result<Vec<String>, SmokeError> {
+    ) -> Result<Vec<String>, FleetError> {
         let step = Step::NothingLeft;
         progress.started(step);
         let start = now();

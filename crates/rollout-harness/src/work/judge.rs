@@ -15,7 +15,7 @@ use super::kills::{Kill, kills};
 use super::ledger::Ledger;
 use super::results::Job;
 use super::schedule::{Counts, Schedule};
-use crate::judge::{Check, Outcome};
+use crate::judge::Check;
 use crate::record::{Ended, Record};
 
 /// What was seen of one run.
@@ -62,23 +62,7 @@ pub struct Bounds {
 }
 
 /// How both runs come out.
-#[derive(Debug, Clone, Serialize)]
-pub struct Judgement {
-    /// The worst outcome of all checks.
-    pub outcome: Outcome,
-    /// The checks.
-    pub checks: Vec<Check>,
-    /// The figures.
-    pub figures: Figures,
-}
-
-impl Judgement {
-    /// The check of this name.
-    #[must_use]
-    pub fn check(&self, name: &str) -> Option<&Check> {
-        self.checks.iter().find(|check| check.name == name)
-    }
-}
+pub type Judgement = crate::judge::Judgement<Figures>;
 
 /// What was counted and measured.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -146,8 +130,7 @@ pub fn judge(case: &Case) -> Judgement {
         checks.push(rules::took_along(&figures));
         checks.extend(bounds(&case.bounds, &figures));
     }
-    let outcome = checks.iter().map(|check| check.outcome).max().unwrap_or(Outcome::Fail);
-    Judgement { outcome, checks, figures }
+    Judgement::of(checks, figures)
 }
 
 fn disturbed_figures(figures: Figures, view: &View<'_>) -> Figures {
@@ -191,11 +174,7 @@ impl<'a> View<'a> {
 }
 
 fn check(name: impl Into<Cow<'static, str>>, result: Result<String, String>) -> Check {
-    let (outcome, detail) = match result {
-        Ok(detail) => (Outcome::Pass, detail),
-        Err(detail) => (Outcome::Fail, detail),
-    };
-    Check { name: name.into(), outcome, detail }
+    Check::found(name, result, false)
 }
 
 /// The figures against what is asked of them.

@@ -14,14 +14,8 @@ use super::files;
 use super::judge::Seen;
 use super::schedule::{Act, Schedule, Step};
 use crate::fixtures::on;
-use crate::fleet::{Fleet, FleetError, POLL, Spec};
-
-/// How long the fleet may take until all of it beats.
-const UP_WITHIN: Duration = Duration::from_secs(30);
-/// How long a worker may take to leave: its drain time-out, and its plugin's end.
-const GRACE: Duration = Duration::from_secs(12);
-/// How often the watcher hears how it goes.
-const TOLD_EVERY: Duration = Duration::from_millis(100);
+use crate::fleet::{Fleet, FleetError, GRACE, POLL, Spec, UP_WITHIN};
+use crate::watch::{TOLD_EVERY, Watch};
 
 /// How a run goes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,23 +30,6 @@ pub struct Progress {
     pub faults: usize,
     /// How many are to be.
     pub of: usize,
-}
-
-/// Hears how a run goes.
-pub trait Watch {
-    /// What begins.
-    fn says(&mut self, what: &str);
-    /// Where it is.
-    fn goes(&mut self, progress: &Progress);
-}
-
-/// Hears nothing.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Unwatched;
-
-impl Watch for Unwatched {
-    fn says(&mut self, _: &str) {}
-    fn goes(&mut self, _: &Progress) {}
 }
 
 /// What a run consists of.
@@ -87,7 +64,7 @@ struct Place {
 pub(super) struct Play<'a> {
     fleet: Fleet,
     scene: Scene<'a>,
-    watch: &'a mut dyn Watch,
+    watch: &'a mut dyn Watch<Progress>,
     places: Vec<Place>,
     /// How many workers there have been.
     named: usize,
@@ -104,7 +81,7 @@ pub(super) struct Play<'a> {
 
 impl<'a> Play<'a> {
     /// A run of `fleet`, which has no process yet.
-    pub(super) fn new(fleet: Fleet, scene: Scene<'a>, watch: &'a mut dyn Watch) -> Self {
+    pub(super) fn new(fleet: Fleet, scene: Scene<'a>, watch: &'a mut dyn Watch<Progress>) -> Self {
         let steps = scene.schedule.into_iter().flat_map(|schedule| &schedule.steps);
         Self {
             steps: steps.copied().collect(),
@@ -161,24 +138,7 @@ impl<'a> Play<'a> {
             self.fleet.start(&name)?;
             self.places.push(Place { name, started, start: None, thaw: None });
         }
-        let names: Vec<String> = self.places.iter().map(|place| place.name.clone()).collect();
-        let silent = |fleet: &Fleet| {
-            let beats = |name: &&String| {
-                fleet.worker_id(name).is_some_and(|id| fleet.says("worker_heartbeat", id))
-            };
-            names.iter().find(|name| !beats(name)).cloned()
-        };
-        let up = self.fleet.wait(UP_WITHIN, |fleet| match fleet.unexpected_exit() {
-            Some(exit) => Some(Err(exit)),
-            None => silent(fleet).is_none().then_some(Ok(())),
-        })?;
-        match (up, silent(&self.fleet)) {
-            (Some(Err(exit)), _) => Err(WorkError::NotUp(exit)),
-            (None, Some(name)) => {
-                Err(WorkError::NotUp(format!("{name} does not beat within {UP_WITHIN:?}")))
-            }
-            _ => Ok(()),
-        }
+        Ok(self.fleet.beating()?)
     }
 
     /// Takes a new worker into the fleet; its name.

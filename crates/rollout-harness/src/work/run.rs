@@ -3,20 +3,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-use rollout_core::{RunId, TimeBudget};
+use rollout_core::{ExitCode, RunId, TimeBudget};
 use rollout_process::{Exit, SpawnError};
 
 use super::client::Call;
 use super::files::{self, Pace};
 use super::judge::{Bounds, Case, Judgement, Seen, judge};
 use super::ledger::Ledger;
-use super::play::{Play, Scene, Watch};
+use super::play::{Play, Progress, Scene};
 use super::results::Job;
 use super::schedule::{Faults, Plan, PlanError, Schedule};
+use crate::Interrupt;
 use crate::fixtures::{Claim, FixtureError, Layout};
 use crate::fleet::{Fleet, FleetError, FleetOptions, Spec};
-use crate::{Interrupt, interrupt};
+use crate::watch::Watch;
 
 /// The directories of both fleets below the root.
 const UNDISTURBED: &str = "data/work/undisturbed";
@@ -64,15 +64,9 @@ pub enum WorkError {
     /// The faults do not fit.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// A file of the run.
+    /// The fleet cannot go on.
     #[error(transparent)]
-    Files(#[from] FixtureError),
-    /// Something could not be done to the processes.
-    #[error(transparent)]
-    Fleet(FleetError),
-    /// The fleet did not come up.
-    #[error("the fleet did not come up: {0}")]
-    NotUp(String),
+    Fleet(#[from] FleetError),
     /// The client has no certificate.
     #[error("`rollout cert issue` for the client {exit}: {said}")]
     Certificate {
@@ -88,18 +82,11 @@ pub enum WorkError {
         #[source]
         source: SpawnError,
     },
-    /// Someone asked the harness to stop. What it had started is gone.
-    #[error("stopped by {0}; nothing that was started is left")]
-    Interrupted(Signal),
 }
 
-impl From<FleetError> for WorkError {
-    fn from(error: FleetError) -> Self {
-        match error {
-            FleetError::File(error) => Self::Files(error),
-            FleetError::Interrupted(signal) => Self::Interrupted(signal),
-            error => Self::Fleet(error),
-        }
+impl From<FixtureError> for WorkError {
+    fn from(error: FixtureError) -> Self {
+        Self::Fleet(error.into())
     }
 }
 
@@ -107,20 +94,12 @@ impl WorkError {
     /// The exit code of a command that ends with it.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        let code = match self {
-            Self::Plan(PlanError::Workers(_)) => rollout_core::ExitCode::Usage,
-            Self::Files(FixtureError::File { .. }) => rollout_core::ExitCode::Io,
-            Self::Files(FixtureError::Syntax { .. }) => rollout_core::ExitCode::Config,
-            Self::Files(FixtureError::Taken { .. }) => rollout_core::ExitCode::Unavailable,
-            Self::Fleet(_) | Self::Client { .. } => rollout_core::ExitCode::Internal,
-            Self::Plan(PlanError::Short { .. }) | Self::NotUp(_) | Self::Certificate { .. } => {
-                return 1;
-            }
-            Self::Interrupted(signal) => {
-                return u8::try_from(interrupt::exit_code(*signal)).unwrap_or(u8::MAX);
-            }
-        };
-        code.code()
+        match self {
+            Self::Plan(PlanError::Workers(_)) => ExitCode::Usage.code(),
+            Self::Plan(PlanError::Short { .. }) | Self::Certificate { .. } => 1,
+            Self::Fleet(error) => error.exit_code(),
+            Self::Client { .. } => ExitCode::Internal.code(),
+        }
     }
 }
 
@@ -134,7 +113,7 @@ impl WorkError {
 /// fleet does not come up, or the interrupt comes.
 pub fn run(
     options: &Options,
-    watch: &mut dyn Watch,
+    watch: &mut dyn Watch<Progress>,
     interrupt: &Interrupt,
 ) -> Result<Run, WorkError> {
     let job = Job { items: options.items, seed: options.seed };
@@ -188,7 +167,7 @@ impl Stage<'_> {
         dir: &str,
         schedule: Option<&Schedule>,
         patience: Duration,
-        watch: &mut dyn Watch,
+        watch: &mut dyn Watch<Progress>,
     ) -> Result<Seen, WorkError> {
         let Options { root, program, workers, items, in_flight, .. } = self.options;
         let claim = Claim::of(Layout { root: root.clone(), dir: dir.into() })?;

@@ -3,6 +3,7 @@
 use rollout_core::{JobId, PluginId, RunId, TimeBudget, WorkerId};
 
 use super::*;
+use crate::judge::Outcome;
 use crate::log::Log;
 use crate::record::{Fault, Life, Process, Role, What};
 use crate::work::results::tests::lines;
