@@ -255,7 +255,7 @@ mod tests {
         let docs = tempfile::tempdir().unwrap();
         append(&lines(docs.path(), "fleet"), "{").unwrap();
         let error = record(docs.path(), &report(1e-5), &Machine::here()).unwrap_err();
-        assert!(crate::error::chain(&error).contains("fleet.jsonl"), "{error}");
+        assert!(rollout_core::chain(&error).contains("fleet.jsonl"), "{error}");
         let kept = fs::read_to_string(lines(docs.path(), "fleet")).unwrap();
         assert_eq!(kept.lines().count(), 2);
     }
