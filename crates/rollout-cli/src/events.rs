@@ -14,10 +14,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::error::CliError;
+use crate::fleet_at::FleetAt;
 use crate::run::args::EventsArgs;
 use crate::run::dir::RunDir;
 use crate::run::error::RunError;
-use crate::run::request::FleetAt;
 use crate::signals::Signals;
 
 /// How often files are looked at for more.

@@ -9,6 +9,7 @@ mod error;
 mod events;
 #[cfg(feature = "faults")]
 mod faults;
+mod fleet_at;
 mod logging;
 mod plugin;
 mod process;

@@ -22,11 +22,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rollout_core::config::TlsSource;
 use rollout_core::{ExitCode, JobId};
 use rollout_transport::{Identity, Tls};
 
-use crate::cert;
 use crate::error::CliError;
 use crate::run::args::{ResumeArgs, RunArgs};
 use crate::run::client::{Client, Job};
@@ -203,7 +201,7 @@ impl Run {
 
     fn tls(&self) -> Result<Tls, CliError> {
         match &self.record.request.fleet {
-            Some(at) => client_tls(&at.tls()),
+            Some(at) => at.certificate(),
             None => own_tls(&self.dir),
         }
     }
@@ -356,20 +354,4 @@ pub(crate) fn own_tls(dir: &RunDir) -> Result<Tls, CliError> {
     let identity = Identity::Client("rollout".to_owned());
     let files = rollout_transport::certs::dev_identity(&dir.tls(), &identity, &[], &mut |_| {})?;
     Ok(Tls::load(&files)?)
-}
-
-/// The certificate to speak to a running fleet with.
-pub(crate) fn client_tls(source: &TlsSource) -> Result<Tls, CliError> {
-    let identity = match (cert::configured_identity(source)?, source) {
-        (Some(identity @ Identity::Client(_)), _) => identity,
-        (found, TlsSource::Files { cert, .. }) => {
-            return Err(CliError::WrongIdentity {
-                path: cert.clone(),
-                found: found.map_or_else(|| "nobody".to_owned(), |found| found.to_string()),
-                wanted: "client".to_owned(),
-            });
-        }
-        _ => Identity::Client("rollout".to_owned()),
-    };
-    cert::own(source, &identity, &[])
 }

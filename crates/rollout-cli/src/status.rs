@@ -12,11 +12,11 @@ use rollout_transport::{Remote, Tls};
 
 use crate::config::print;
 use crate::error::CliError;
+use crate::fleet_at::FleetAt;
 use crate::run::args::StatusArgs;
 use crate::run::dir::RunDir;
 use crate::run::error::RunError;
-use crate::run::request::FleetAt;
-use crate::run::{client_tls, own_tls};
+use crate::run::own_tls;
 use crate::signals::Signals;
 
 /// How long the coordinator may take to answer.
@@ -80,7 +80,7 @@ async fn ask(address: &str, tls: &Tls) -> Result<Status, RunError> {
 
 fn source(args: &StatusArgs) -> Result<Source, CliError> {
     if let Some(fleet) = FleetAt::from_args(&args.fleet)? {
-        let tls = client_tls(&fleet.tls())?;
+        let tls = fleet.certificate()?;
         return Ok(Source::Coordinator { address: fleet.coordinator, tls });
     }
     let shown = args.dir.clone().unwrap_or_else(|| PathBuf::from("."));
@@ -95,7 +95,7 @@ fn of_dir(dir: &RunDir, shown: &Path) -> Result<Source, CliError> {
         if let Some(record) = dir.read_record()?
             && let Some(fleet) = record.request.fleet
         {
-            let tls = client_tls(&fleet.tls())?;
+            let tls = fleet.certificate()?;
             return Ok(Source::Coordinator { address: fleet.coordinator, tls });
         }
         return Err(RunError::Starting(shown.to_owned()).into());

@@ -13,10 +13,9 @@ use tokio::time::{sleep, timeout};
 
 use super::Trouble;
 use crate::error::CliError;
+use crate::fleet_at::FleetAt;
 use crate::run::args::EventsArgs;
-use crate::run::client_tls;
 use crate::run::error::RunError;
-use crate::run::request::FleetAt;
 use crate::signals::Signals;
 
 /// How long the coordinator may take to answer.
@@ -47,7 +46,7 @@ impl From<io::Error> for Over {
 
 pub(super) fn run(args: &EventsArgs, fleet: &FleetAt) -> Result<(), Trouble> {
     let failed = |error| Trouble::Other(Box::new(CliError::Runtime(error)));
-    let tls = client_tls(&fleet.tls()).map_err(|error| Trouble::Other(Box::new(error)))?;
+    let tls = fleet.certificate().map_err(|error| Trouble::Other(Box::new(error)))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {

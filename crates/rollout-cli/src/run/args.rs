@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::fleet_at::FleetArgs;
+
 /// A job, from a file or from flags.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArgs {
@@ -42,26 +44,6 @@ pub(crate) struct How {
     /// Write progress to standard output, one JSON object a line
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// A coordinator that runs already, and the certificate to speak to it with.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub(crate) struct FleetArgs {
-    /// Use the fleet of this coordinator, as host:port or https://host:port
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) coordinator: Option<String>,
-    /// A directory whose CA makes the certificate if it is not there yet
-    #[arg(long, value_name = "DIR", requires = "coordinator", conflicts_with_all = ["ca", "cert", "key"])]
-    pub(crate) tls_dir: Option<PathBuf>,
-    /// The CA's certificate
-    #[arg(long, value_name = "FILE", requires_all = ["coordinator", "cert", "key"])]
-    pub(crate) ca: Option<PathBuf>,
-    /// A certificate for /client/NAME
-    #[arg(long, value_name = "FILE", requires_all = ["coordinator", "ca", "key"])]
-    pub(crate) cert: Option<PathBuf>,
-    /// Its private key
-    #[arg(long, value_name = "FILE", requires_all = ["coordinator", "ca", "cert"])]
-    pub(crate) key: Option<PathBuf>,
 }
 
 /// A run that goes on.

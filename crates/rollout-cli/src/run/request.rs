@@ -5,7 +5,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rollout_core::config::TlsSource;
 use rollout_core::job::file::{Items, JobFile, JobTable};
 use rollout_core::{JobSpec, hex};
 use rollout_plugin_host::Manifest;
@@ -14,7 +13,8 @@ use sha2::{Digest, Sha256};
 
 use crate::config;
 use crate::error::CliError;
-use crate::run::args::{FleetArgs, RunArgs};
+use crate::fleet_at::FleetAt;
+use crate::run::args::RunArgs;
 use crate::run::error::RunError;
 use crate::run::params;
 
@@ -30,51 +30,6 @@ pub(crate) struct Request {
     seed: Option<u64>,
     pub(crate) workers: Option<u16>,
     pub(crate) fleet: Option<FleetAt>,
-}
-
-/// A fleet that runs already.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct FleetAt {
-    /// As `host:port`.
-    pub(crate) coordinator: String,
-    tls_dir: Option<PathBuf>,
-    files: Option<[PathBuf; 3]>,
-}
-
-impl FleetAt {
-    /// The fleet that the flags name, if they do.
-    pub(crate) fn from_args(args: &FleetArgs) -> Result<Option<Self>, CliError> {
-        let Some(address) = &args.coordinator else { return Ok(None) };
-        let bare = address.strip_prefix("https://").unwrap_or(address).trim_end_matches('/');
-        let good = bare.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
-        });
-        if !good {
-            return Err(RunError::Address(address.clone()).into());
-        }
-        let tls_dir = args.tls_dir.as_deref().map(absolute).transpose()?;
-        let files = match (&args.ca, &args.cert, &args.key) {
-            (Some(ca), Some(cert), Some(key)) => {
-                Some([absolute(ca)?, absolute(cert)?, absolute(key)?])
-            }
-            _ => None,
-        };
-        if tls_dir.is_none() && files.is_none() {
-            return Err(RunError::NoCertificate.into());
-        }
-        Ok(Some(Self { coordinator: bare.to_owned(), tls_dir, files }))
-    }
-
-    /// Where the certificate comes from.
-    pub(crate) fn tls(&self) -> TlsSource {
-        match (&self.tls_dir, &self.files) {
-            (_, Some([ca, cert, key])) => {
-                TlsSource::Files { ca: ca.clone(), cert: cert.clone(), key: key.clone() }
-            }
-            (dir, None) => TlsSource::Dir(dir.clone().unwrap_or_default()),
-        }
-    }
 }
 
 /// The job, ready to be submitted.
@@ -264,6 +219,7 @@ fn with_config(text: &str, manifest: &Path, config: toml::Table) -> Result<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet_at::FleetArgs;
 
     const MANIFEST: &str = "[plugin]\nname = \"p\"\nversion = \"1\"\n[entry.sidecar]\n\
                             command = [\"./serve\"]\ncwd = \"..\"\n[config]\na = 1\nb = 2\n";
@@ -320,9 +276,10 @@ mod tests {
 
     #[test]
     fn on_a_running_fleet_a_plugin_has_a_name_and_no_configuration() {
-        let fleet = FleetAt { coordinator: "h:1".into(), tls_dir: None, files: None };
+        let coordinator = Some("h:1".into());
+        let args = FleetArgs { coordinator, tls_dir: Some("tls".into()), ..FleetArgs::default() };
         let (_dir, request) = stage(JOB);
-        let there = Request { fleet: Some(fleet), ..request };
+        let there = Request { fleet: FleetAt::from_args(&args).unwrap(), ..request };
         let plan = there.plan().unwrap();
         assert_eq!((plan.spec.plugin.as_str(), plan.spec.plugin_digest.as_str()), ("p", ""));
         assert!(plan.plugin.is_none());
@@ -331,24 +288,5 @@ mod tests {
         let (_dir, request) = stage(&format!("{JOB}[config]\nb = 3\n"));
         let there = Request { fleet: named.fleet, ..request };
         assert!(there.plan().unwrap_err().to_string().contains("[config] has no effect"));
-    }
-
-    #[test]
-    fn an_address_may_be_a_url() {
-        for (text, good) in [
-            ("https://host:50051", Some("host:50051")),
-            ("https://host:50051/", Some("host:50051")),
-            ("127.0.0.1:1", Some("127.0.0.1:1")),
-            ("http://host:1", None),
-            ("host", None),
-        ] {
-            let args = FleetArgs {
-                coordinator: Some(text.into()),
-                tls_dir: Some("tls".into()),
-                ..FleetArgs::default()
-            };
-            let found = FleetAt::from_args(&args).ok().flatten().map(|at| at.coordinator);
-            assert_eq!(found.as_deref(), good, "{text}");
-        }
     }
 }
