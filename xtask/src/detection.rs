@@ -7,7 +7,7 @@ use rollout_harness::binaries::workspace_root;
 use rollout_harness::detection::{self, DetectionError, Options, Report};
 use rollout_harness::report::Spread;
 use rollout_harness::watchdog::Watchdog;
-use rollout_harness::{Interrupt, interrupt};
+use rollout_harness::{FleetError, Interrupt, interrupt};
 
 use crate::args::DetectionArgs;
 use crate::prepare::{Prepared, prepare};
@@ -47,7 +47,7 @@ pub(crate) fn run(args: &DetectionArgs, interrupt: &Interrupt) -> u8 {
             say(&format!("  harness late by at most {:.1?}\n", watchdog.stop()));
             u8::from(!passed)
         }
-        Err(DetectionError::Interrupted(signal)) => interrupt::exit_code(signal),
+        Err(DetectionError::Fleet(FleetError::Interrupted(signal))) => interrupt::exit_code(signal),
         Err(error) => {
             complain(&chain(&error));
             1

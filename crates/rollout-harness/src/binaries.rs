@@ -27,8 +27,7 @@ pub fn cargo() -> OsString {
 
 /// What cargo sets for the programs it runs. Handed on to another cargo these make the
 /// dependencies that look at them seem changed, and a cached build a cold one.
-#[must_use]
-pub fn set_by_cargo(key: &str) -> bool {
+fn set_by_cargo(key: &str) -> bool {
     const PREFIXES: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_EXE_", "CARGO_CRATE_"];
     PREFIXES.iter().any(|prefix| key.starts_with(prefix))
         || matches!(key, "CARGO_BIN_NAME" | "CARGO_PRIMARY_PACKAGE" | "CARGO_TARGET_TMPDIR")

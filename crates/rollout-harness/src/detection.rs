@@ -7,60 +7,52 @@
 
 mod docket;
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rollout_core::{Body, Clock, RunId, SystemClock, WorkerId};
-use rollout_process::{Child, Io, Spawn, SpawnError};
+use rollout_core::{Clock, RunId, SystemClock, WorkerId};
 
 use crate::Interrupt;
 use crate::binaries::Binaries;
-use crate::fixtures::{Claim, FixtureError, Fixtures, Layout, on};
-use crate::log::Tail;
+use crate::fixtures::{Claim, FixtureError, Fixtures, Layout};
+use crate::fleet::{Config, Fleet, FleetError, FleetOptions, POLL, Spec};
+use crate::record::Role;
 
 pub use docket::{Docket, Phase, Report};
 
-const POLL: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// After the last verdict: a second one for the same death would come with the next scan.
 const AFTERMATH: Duration = Duration::from_millis(500);
+/// The longest that a worker lives, from its first beat on.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// Why the workers could not be tried.
 #[derive(Debug, thiserror::Error)]
 pub enum DetectionError {
-    /// A fixture or a file.
+    /// A fixture or a file, a process, or someone who asked to stop.
     #[error(transparent)]
-    Fixture(#[from] FixtureError),
-    /// A process cannot be started.
-    #[error(transparent)]
-    Spawn(#[from] SpawnError),
-    /// Something that has to happen did not.
-    #[error("{what} within {PATIENCE:?}; standard error: {stderr}")]
+    Fleet(#[from] FleetError),
+    /// A worker neither beats nor is reported.
+    #[error("{worker} did not get on within {PATIENCE:?}; standard error: {stderr}")]
     Late {
-        /// What did not happen.
-        what: String,
-        /// What the process complained of.
-        stderr: String,
-    },
-    /// A worker ended before it was killed.
-    #[error("{worker} ended by itself ({exit}); standard error: {stderr}")]
-    Ended {
         /// Its name.
         worker: String,
-        /// How.
-        exit: String,
         /// What it complained of.
         stderr: String,
     },
-    /// Someone asked to stop.
-    #[error("stopped by {0}")]
-    Interrupted(Signal),
+    /// A process ended before it was killed.
+    #[error("ended by itself: {0}")]
+    Ended(String),
+}
+
+impl From<FixtureError> for DetectionError {
+    fn from(error: FixtureError) -> Self {
+        Self::Fleet(error.into())
+    }
 }
 
 /// What to do.
@@ -80,22 +72,21 @@ pub struct Options {
     pub seed: u64,
 }
 
-/// A place in the fleet: a worker's id, and the process that carries it at the moment.
+/// A place in the fleet: a worker's id, under which one process follows on another.
 struct Slot {
     name: String,
     id: WorkerId,
-    process: Child,
+    /// When something was done to it last.
     since: Instant,
-    /// How long after its first beat it is to be killed.
-    lives: Option<Instant>,
+    /// When it is to be killed.
+    dies: Option<Instant>,
 }
 
-/// A coordinator, its log as far as it was read, and the fleet.
-struct Fleet<'a> {
+/// The fleet, the coordinator's log as far as it was read, and what is known of each worker.
+struct Trial<'a> {
     options: &'a Options,
     layout: &'a Layout,
-    coordinator: Child,
-    tail: Tail,
+    fleet: Fleet,
     read: usize,
     slots: Vec<Slot>,
     docket: Docket,
@@ -114,93 +105,67 @@ pub fn run(
     let claim = Claim::take(&options.root)?;
     claim.clear(false)?;
     let fixtures = Fixtures::read(&options.fixtures)?;
-    let (layout, run) = (&claim.layout, RunId::generate());
-    fixtures.write_coordinator(layout, run, Some(0))?;
-    let mut fleet = Fleet::start(options, layout, Docket::new(fixtures.timing()))?;
-    let address = fleet.address()?;
-    for number in 0..options.workers {
-        let (name, id) = (format!("w{}", number + 1), WorkerId::generate());
-        fixtures.write_worker(layout, &name, (run, id), Some(&address))?;
-        fleet.join(name, id)?;
+    let run = RunId::generate();
+    let fleet = FleetOptions {
+        title: "detection".to_owned(),
+        layout: claim.layout.clone(),
+        program: options.binaries.rollout.clone(),
+        faulty: None,
+        timing: fixtures.timing(),
+        run,
+        interrupt: interrupt.clone(),
+    };
+    let mut trial = Trial {
+        options,
+        layout: &claim.layout,
+        fleet: Fleet::serving(fleet, fixtures.coordinator(run, Some(0)))?,
+        read: 0,
+        slots: Vec::new(),
+        docket: Docket::new(fixtures.timing()),
+        random: StdRng::seed_from_u64(options.seed),
+    };
+    for number in 1..=options.workers {
+        trial.join(format!("w{number}"), &fixtures, run)?;
     }
     let mut judged = 0;
     while judged < options.kills {
-        if let Some(signal) = interrupt.requested() {
-            return Err(DetectionError::Interrupted(signal));
-        }
-        fleet.turn()?;
-        if fleet.docket.report().overshoot_ms.len() > judged {
-            judged = fleet.docket.report().overshoot_ms.len();
-            progress(fleet.docket.report());
+        trial.turn()?;
+        if trial.docket.report().overshoot_ms.len() > judged {
+            judged = trial.docket.report().overshoot_ms.len();
+            progress(trial.docket.report());
         }
         thread::sleep(POLL);
     }
     let until = Instant::now() + AFTERMATH;
     while Instant::now() < until {
-        fleet.hear()?;
+        trial.hear()?;
         thread::sleep(POLL);
     }
-    Ok(fleet.docket.finish())
+    Ok(trial.docket.finish())
 }
 
-impl<'a> Fleet<'a> {
-    fn start(
-        options: &'a Options,
-        layout: &'a Layout,
-        docket: Docket,
-    ) -> Result<Self, DetectionError> {
-        let args = ["coordinator", "run", "--config"];
-        let coordinator = spawn(options, layout, "coord", &args)?;
-        let log = layout.log("coord");
-        let tail = Tail::open(&log).map_err(on("read", &log))?;
-        let random = StdRng::seed_from_u64(options.seed);
-        Ok(Self { options, layout, coordinator, tail, read: 0, slots: Vec::new(), docket, random })
+impl Trial<'_> {
+    /// Takes a worker into the fleet, and starts it.
+    fn join(&mut self, name: String, fixtures: &Fixtures, run: RunId) -> Result<(), FleetError> {
+        let id = WorkerId::generate();
+        let config = Config::Whole(fixtures.worker(&name, run, None));
+        self.fleet.add(Spec { role: Role::Worker { id }, config, ..Spec::worker(&name) })?;
+        self.slots.push(Slot { name, id, since: Instant::now(), dies: None });
+        self.start(self.slots.len() - 1)
     }
 
-    /// Where the coordinator listens, once it does.
-    fn address(&mut self) -> Result<String, DetectionError> {
-        let until = Instant::now() + PATIENCE;
-        while Instant::now() < until && self.coordinator.try_wait().is_none() {
-            let log = self.layout.log("coord");
-            self.tail.poll().map_err(on("read", &log))?;
-            let started = self.tail.log().events().find_map(|event| match &event.body {
-                Body::CoordinatorStarted(started) => Some(started.listen_addr.clone()),
-                _ => None,
-            });
-            if let Some(address) = started {
-                return Ok(address);
-            }
-            thread::sleep(POLL);
-        }
-        Err(self.late("the coordinator did not listen", "coord"))
-    }
-
-    fn late(&self, what: impl Into<String>, process: &str) -> DetectionError {
-        DetectionError::Late { what: what.into(), stderr: self.stderr(process) }
-    }
-
-    fn stderr(&self, process: &str) -> String {
-        fs::read_to_string(self.layout.stderr(process)).unwrap_or_default()
-    }
-
-    fn join(&mut self, name: String, id: WorkerId) -> Result<(), DetectionError> {
-        let process = self.worker(&name, id)?;
-        self.slots.push(Slot { name, id, process, since: Instant::now(), lives: None });
-        Ok(())
-    }
-
-    fn worker(&mut self, name: &str, id: WorkerId) -> Result<Child, DetectionError> {
-        self.docket.awaits(id);
-        let id = id.to_string();
-        let args = ["worker", "run", "--worker-id", &id, "--config"];
-        spawn(self.options, self.layout, name, &args)
+    /// Starts a worker, again if there was one in its place.
+    fn start(&mut self, place: usize) -> Result<(), FleetError> {
+        let slot = &mut self.slots[place];
+        self.docket.awaits(slot.id);
+        slot.since = Instant::now();
+        self.fleet.start(&slot.name)
     }
 
     /// Reads on in the coordinator's log.
-    fn hear(&mut self) -> Result<(), DetectionError> {
-        let log = self.layout.log("coord");
-        self.tail.poll().map_err(on("read", &log))?;
-        let lines = self.tail.log().lines();
+    fn hear(&mut self) -> Result<(), FleetError> {
+        self.fleet.look()?;
+        let lines = self.fleet.log("coord")?.lines();
         for line in &lines[self.read..] {
             match &line.event {
                 Ok(event) => self.docket.hear(event),
@@ -214,20 +179,19 @@ impl<'a> Fleet<'a> {
     /// Kills whose time has come, and replaces whose failure has been reported.
     fn turn(&mut self) -> Result<(), DetectionError> {
         self.hear()?;
+        if let Some(exit) = self.fleet.unexpected_exit() {
+            return Err(DetectionError::Ended(exit));
+        }
         for place in 0..self.slots.len() {
-            let (id, since) = (self.slots[place].id, self.slots[place].since);
+            let Slot { name, id, since, .. } = &self.slots[place];
             let killed = self.docket.report().kills;
-            match self.docket.phase(id) {
+            match self.docket.phase(*id) {
                 Phase::Living { .. } if killed < self.options.kills => self.age(place)?,
                 Phase::Awaited | Phase::Killed { .. } if since.elapsed() > PATIENCE => {
-                    let name = self.slots[place].name.clone();
-                    return Err(self.late(format!("{name} did not get on"), &name));
+                    let stderr = fs::read_to_string(self.layout.stderr(name)).unwrap_or_default();
+                    return Err(DetectionError::Late { worker: name.clone(), stderr });
                 }
-                Phase::Failed if killed < self.options.kills => {
-                    let name = self.slots[place].name.clone();
-                    self.slots[place].process = self.worker(&name, id)?;
-                    self.slots[place].since = Instant::now();
-                }
+                Phase::Failed if killed < self.options.kills => self.start(place)?,
                 Phase::Living { .. } | Phase::Awaited | Phase::Killed { .. } | Phase::Failed => {}
             }
         }
@@ -235,36 +199,17 @@ impl<'a> Fleet<'a> {
     }
 
     /// Lets a worker live a random while, over two beats, and kills it then.
-    fn age(&mut self, place: usize) -> Result<(), DetectionError> {
-        let longest = Duration::from_secs(1);
+    fn age(&mut self, place: usize) -> Result<(), FleetError> {
         let random = &mut self.random;
         let slot = &mut self.slots[place];
-        let more = || Instant::now() + longest.mul_f64(random.random_range(0.0..1.0));
-        if Instant::now() < *slot.lives.get_or_insert_with(more) {
+        let more = || Instant::now() + LONGEST.mul_f64(random.random_range(0.0..1.0));
+        if Instant::now() < *slot.dies.get_or_insert_with(more) {
             return Ok(());
         }
-        if let Some(exit) = slot.process.try_wait() {
-            let (worker, exit) = (slot.name.clone(), exit.to_string());
-            let stderr = self.stderr(&worker);
-            return Err(DetectionError::Ended { worker, exit, stderr });
-        }
-        let at = SystemClock.now();
-        // Its guard has not reaped it, so the pid is its own; through the guard it would take longer.
-        let _ = kill(Pid::from_raw(slot.process.pid()), Signal::SIGKILL);
-        (slot.since, slot.lives) = (Instant::now(), None);
+        self.fleet.kill(&slot.name)?;
+        let at = self.fleet.faults().last().map_or_else(|| SystemClock.now(), |kill| kill.began);
+        (slot.since, slot.dies) = (Instant::now(), None);
         self.docket.killed(slot.id, at);
         Ok(())
     }
-}
-
-fn spawn(
-    options: &Options,
-    layout: &Layout,
-    name: &str,
-    args: &[&str],
-) -> Result<Child, DetectionError> {
-    let file = |path: &Path| File::create(path).map(Io::File).map_err(on("create", path));
-    let spawn = Spawn::new(&options.binaries.rollout).args(args).arg(layout.config(name));
-    let spawn = spawn.current_dir(&layout.root).stdout(file(&layout.log(name))?);
-    Ok(spawn.stderr(file(&layout.stderr(name))?).spawn()?)
 }

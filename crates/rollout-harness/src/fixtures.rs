@@ -131,19 +131,6 @@ impl Fixtures {
         file
     }
 
-    /// Writes the coordinator's file.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn write_coordinator(
-        &self,
-        layout: &Layout,
-        run: RunId,
-        port: Option<u16>,
-    ) -> Result<(), FixtureError> {
-        write(&layout.config("coord"), &self.coordinator(run, port).to_string())
-    }
-
     /// Writes the manifests with absolute paths: the library that cargo built, and the directory
     /// each sidecar starts in.
     ///
@@ -287,16 +274,15 @@ mod tests {
 
     #[test]
     fn the_coordinator_gets_the_run_and_the_port_and_keeps_every_other_key() {
-        let (_dir, claim, fixtures) = fixtures();
+        let (_dir, _claim, fixtures) = fixtures();
         let run = RunId::generate();
-        fixtures.write_coordinator(&claim.layout, run, Some(0)).unwrap();
-        let written = read(&claim.layout.config("coord"));
+        let written = fixtures.coordinator(run, Some(0));
         assert_eq!(written["listen"].as_str(), Some("127.0.0.1:0"));
         assert_eq!(written["run_id"].as_str(), Some(run.to_string().as_str()));
         assert_eq!(written["surprise"].as_integer(), Some(1));
         assert_eq!(written["timing"], fixtures.coordinator["timing"]);
-        fixtures.write_coordinator(&claim.layout, run, None).unwrap();
-        assert_eq!(read(&claim.layout.config("coord"))["listen"], fixtures.coordinator["listen"]);
+        let written = fixtures.coordinator(run, None);
+        assert_eq!(written["listen"], fixtures.coordinator["listen"]);
     }
 
     #[test]

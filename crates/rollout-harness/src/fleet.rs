@@ -22,6 +22,7 @@ use std::thread;
 use std::time::Duration;
 
 use rollout_core::{Body, Clock, Event, Mono, RunId, SystemClock, TimeBudget};
+use toml::Table;
 
 use crate::Interrupt;
 use crate::fixtures::{Layout, on};
@@ -103,6 +104,18 @@ impl Fleet {
             began: now(),
             ended: None,
         })
+    }
+
+    /// A fleet whose coordinator has this configuration, and listens.
+    ///
+    /// # Errors
+    /// When its directory cannot be made, or it does not come to listen.
+    pub fn serving(options: FleetOptions, coordinator: Table) -> Result<Self, FleetError> {
+        let mut fleet = Self::new(options)?;
+        fleet.add(Spec { config: Config::Whole(coordinator), ..Spec::coordinator() })?;
+        fleet.start("coord")?;
+        fleet.listening(LISTENS)?;
+        Ok(fleet)
     }
 
     /// Starts this program from now on.

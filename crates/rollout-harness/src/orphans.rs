@@ -24,7 +24,7 @@ use toml::{Table, Value};
 use crate::Interrupt;
 use crate::binaries::{Binaries, with_python};
 use crate::fixtures::{Claim, FixtureError, Fixtures, Layout, on};
-use crate::fleet::{Config, Fleet, FleetError, FleetOptions, Spec};
+use crate::fleet::{Fleet, FleetError, FleetOptions};
 use crate::processes::{self, Process, still_running, trees};
 
 /// Everything of a killed worker has to be gone this soon.
@@ -34,7 +34,6 @@ const LATEST_KILL: Duration = Duration::from_millis(600);
 /// Workers alive at the same time.
 const AT_ONCE: usize = 3;
 const POLL: Duration = Duration::from_millis(2);
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Starts the worker, says its pid, and stays when it has gone.
 const LAUNCHER: &str = "\"$@\" >\"$LOG\" 2>&1 & echo $!; wait; read -r stay";
@@ -111,7 +110,7 @@ pub fn run(
     for manifest in fixtures.manifests(layout) {
         give_children(&layout.root.join(manifest))?;
     }
-    let mut fleet = Fleet::new(FleetOptions {
+    let fleet = FleetOptions {
         title: "orphans".to_owned(),
         layout: layout.clone(),
         program: options.binaries.rollout.clone(),
@@ -119,11 +118,9 @@ pub fn run(
         timing: fixtures.timing(),
         run,
         interrupt: interrupt.clone(),
-    })?;
-    let config = Config::Whole(fixtures.coordinator(run, Some(0)));
-    fleet.add(Spec { config, ..Spec::coordinator() })?;
-    fleet.start("coord")?;
-    let address = fleet.listening(PATIENCE)?.to_string();
+    };
+    let fleet = Fleet::serving(fleet, fixtures.coordinator(run, Some(0)))?;
+    let address = fleet.address().map(|address| address.to_string()).unwrap_or_default();
     let (next, stop, report) =
         (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(Report::default()));
     let slot = |number: usize| -> Result<(), OrphansError> {

@@ -31,7 +31,7 @@ pub use judge::{Measure, judge};
 pub use twins::{Twin, twins};
 
 /// The file beside a record that says what was done when.
-pub const STEPS: &str = "steps.json";
+const STEPS: &str = "steps.json";
 
 /// How to play a scenario.
 #[derive(Debug, Clone)]
