@@ -1,6 +1,7 @@
 //! The smoke run: real processes through the specification's timeline, and the judge over what
 //! they left.
 
+mod judge;
 mod play;
 mod record;
 
@@ -14,8 +15,9 @@ use crate::Interrupt;
 use crate::binaries::{Binaries, Profile, workspace_root};
 use crate::fixtures::{Claim, Fixtures, Layout};
 use crate::fleet::FleetError;
-use crate::judge::{Evidence, Verdict, judge};
 use crate::timeline::{DETECTION_BOUND, Progress};
+
+pub use judge::{Evidence, Measured, Verdict, Witness, WorkerWitness, judge};
 
 /// What is done to the first worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use super::live::finished;
 use super::{Look, WIDTH, cut, mark};
-use crate::judge::{Measured, Outcome};
-use crate::smoke::Run;
+use crate::judge::Outcome;
+use crate::smoke::{Measured, Run};
 use crate::timeline::{Progress, Step, StepReport};
 
 const REPAINT: Duration = Duration::from_millis(80);

@@ -8,8 +8,8 @@ use rollout_core::{Event, Mono};
 use serde_json::Value;
 
 use super::{Look, WIDTH, cut, mark, wrap};
-use crate::judge::{Evidence, Measured, Outcome, Witness};
-use crate::smoke::Run;
+use crate::judge::Outcome;
+use crate::smoke::{Evidence, Measured, Run, Witness};
 use crate::timeline::DETECTION_BOUND;
 
 /// How many lines of each log are shown on failure.

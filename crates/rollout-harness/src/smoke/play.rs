@@ -8,12 +8,11 @@ use std::time::Duration;
 use rollout_core::{Body, Clock, Mono, SystemClock, WorkerId, chain};
 use rollout_process::Signal;
 
-use super::{Fault, Ids, Options};
+use super::{Evidence, Fault, Ids, Options, Witness, WorkerWitness};
 use crate::Interrupt;
 use crate::binaries::{self, Binaries, BuildError};
 use crate::fixtures::{Fixtures, Layout};
 use crate::fleet::{Config, Fleet, FleetError, FleetOptions, POLL, Reach, Spec, Trouble};
-use crate::judge::{Evidence, Witness, WorkerWitness};
 use crate::record::{Process, Record, Role};
 use crate::timeline::{Progress, Step, StepReport};
 use crate::watchdog::Watchdog;

@@ -3,8 +3,7 @@
 use rollout_core::{Mono, WorkerId};
 use rollout_process::Signal;
 
-use super::Run;
-use crate::judge::{Evidence, Witness};
+use super::{Evidence, Run, Witness};
 use crate::record::{Fault, Process, Record, Role, What};
 
 impl Run {

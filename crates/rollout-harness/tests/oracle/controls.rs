@@ -11,8 +11,9 @@ use rollout_core::event::{
     WorkerHeartbeat, WorkerSuspected,
 };
 use rollout_core::{Event, Level, Mono, RunId, WorkerId};
-use rollout_harness::judge::{Evidence, LATENESS_LIMIT, Outcome, judge};
+use rollout_harness::judge::{LATENESS_LIMIT, Outcome};
 use rollout_harness::log::Log;
+use rollout_harness::smoke::{Evidence, judge};
 use rollout_harness::{Check, Step, StepReport};
 use rollout_process::Exit;
 
@@ -302,7 +303,7 @@ fn a_run_that_never_came_to_the_kill_fails_by_the_step_that_stopped_it_alone() {
     let (mut evidence, _) = good();
     evidence.coordinator.log = Log::default();
     for worker in [&mut evidence.w1, &mut evidence.w2] {
-        worker.seen = rollout_harness::judge::Witness::default();
+        worker.seen = rollout_harness::smoke::Witness::default();
     }
     evidence.coordinator.exit = Some(Exit { code: Some(78), signal: None });
     (evidence.kill, evidence.w2_stop) = (None, None);

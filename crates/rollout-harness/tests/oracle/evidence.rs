@@ -7,8 +7,8 @@ use rollout_core::event::{
     WorkerFailed, WorkerHeartbeat, WorkerReady, WorkerRegistered,
 };
 use rollout_core::{Body, Event, Incarnation, Level, Mono, PluginId, RunId, TimeBudget, WorkerId};
-use rollout_harness::judge::{Evidence, Witness, WorkerWitness};
 use rollout_harness::log::Log;
+use rollout_harness::smoke::{Evidence, Witness, WorkerWitness};
 use rollout_harness::{Step, StepReport};
 use rollout_process::Exit;
 

@@ -4,11 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use rollout_harness::fixtures::Layout;
-use rollout_harness::judge;
 use rollout_harness::report::{
     Look, Rows, annotations, distribution, json, junit, step_summary, summary,
 };
-use rollout_harness::smoke::Run;
+use rollout_harness::smoke::{Run, judge};
 use serde_json::Value;
 
 use crate::evidence::{good, ms};

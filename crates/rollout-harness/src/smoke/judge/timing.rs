@@ -1,13 +1,12 @@
 //! The claims about time: the verdict's two bounds, the second worker's beats, and whether the
 //! machine let anybody keep time at all.
 
-use std::time::Duration;
-
 use rollout_core::event::WorkerFailed;
 use rollout_core::{Body, Event, Mono, duration::as_ms};
 use serde::Serialize;
 
-use super::{Evidence, Finding, LATENESS_LIMIT};
+use super::{Evidence, Finding};
+use crate::judge::{LATENESS_LIMIT, credit};
 use crate::timeline::DETECTION_BOUND;
 
 /// The figures of a run whose killed worker was reported, in milliseconds.
@@ -55,11 +54,6 @@ fn beats<'a>(events: impl Iterator<Item = &'a Event>) -> impl Iterator<Item = Mo
 fn deadline(evidence: &Evidence, at: Mono, failed: &WorkerFailed) -> Option<Mono> {
     let last = beats(evidence.about(evidence.w1.id)).filter(|beat| *beat <= at).max()?;
     Some(evidence.timing.deadline(last) + credit(failed))
-}
-
-/// The credited time, less the microsecond to which the event rounds it.
-pub(crate) fn credit(failed: &WorkerFailed) -> Duration {
-    Duration::try_from_secs_f64((failed.credited_ms - 0.001) / 1e3).unwrap_or_default()
 }
 
 pub(super) fn not_early(evidence: &Evidence) -> Finding {
