@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rollout_core::pace::Used;
-use rollout_core::{Clock, JobId, JobSpec, Pace, RunId, TimeBudget, WorkerId};
+use rollout_core::{Clock, JobId, JobSpec, Pace, RunId, TimeBudget, WorkerId, chain};
 use rollout_transport::work::{Followed, Standing, Status, Submitted};
 use rollout_transport::{
     Control, Denied, Down, EventsQuery, Handler, Identity, LineSink, Params, PieceSink,
@@ -143,7 +143,7 @@ impl Sessions {
         let first = match timeout(self.registration_timeout, session.up.next()).await {
             Ok(Ok(Some(first))) => first,
             Ok(Ok(None) | Err(WireError::Lost(_))) => return Err(None),
-            Ok(Err(error)) => return Err(Some(protocol(describe(&error)))),
+            Ok(Err(error)) => return Err(Some(protocol(chain(&error)))),
             Err(_) => {
                 // No protocol error: perhaps it was this coordinator that did not run.
                 let detail = format!("no registration within {:?}", self.registration_timeout);
@@ -271,7 +271,7 @@ impl Sessions {
                     break;
                 }
                 Err(error) if error.is_violation() => {
-                    let rejection = Rejection::new(RejectReason::Protocol, describe(&error));
+                    let rejection = Rejection::new(RejectReason::Protocol, chain(&error));
                     self.reject(session, Some(worker), rejection);
                     break;
                 }
@@ -294,12 +294,5 @@ async fn at(time: &mut Option<Pin<Box<Sleep>>>) {
     match time {
         Some(time) => time.await,
         None => pending().await,
-    }
-}
-
-pub(crate) fn describe(error: &WireError) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
     }
 }

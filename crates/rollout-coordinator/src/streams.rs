@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use rollout_core::chain;
 use rollout_transport::work::{WorkDown, WorkUp};
 use rollout_transport::{LineSink, LineStream, RejectReason, WireError, WorkSession};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::mailbox::Rejection;
-use crate::sessions::describe;
 use crate::work::{Hello, Work, WorkSink};
 
 /// The most plugins of a worker, and the longest name of one, in bytes.
@@ -48,7 +48,7 @@ pub(crate) async fn lead(
             return refuse(RejectReason::Protocol, "the first line is not a hello".to_owned());
         }
         Some(Ok(Ok(None) | Err(WireError::Lost(_) | WireError::Truncated))) => return Ok(()),
-        Some(Ok(Err(error))) => return refuse(RejectReason::Protocol, describe(&error)),
+        Some(Ok(Err(error))) => return refuse(RejectReason::Protocol, chain(&error)),
         Some(Err(_)) => {
             return refuse(RejectReason::Timeout, format!("no hello within {patience:?}"));
         }
@@ -93,7 +93,7 @@ async fn hear(up: &mut LineStream<WorkUp>, sink: &WorkSink) -> Option<String> {
                 excess => return excess,
             },
             Ok(None) => return None,
-            Err(error) => return error.is_violation().then(|| describe(&error)),
+            Err(error) => return error.is_violation().then(|| chain(&error)),
         }
     }
 }

@@ -6,10 +6,10 @@ mod files;
 mod journal;
 mod member;
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rollout_core::chain;
 use rollout_core::ids::WorkerId;
 use rollout_process::{Exit, Signal};
 use tokio::sync::mpsc;
@@ -139,8 +139,8 @@ impl Fleet {
             return Some(News::Failed(error));
         }
         let wait = member.again();
-        let why = error.source().map(|why| format!(": {why}")).unwrap_or_default();
-        Some(News::Note(format!("{error}{why}; tried again in {} ms", wait.as_millis())))
+        let why = chain(&error);
+        Some(News::Note(format!("{why}; tried again in {} ms", wait.as_millis())))
     }
 
     /// How often in a row a process may fail to start.

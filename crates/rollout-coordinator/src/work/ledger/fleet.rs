@@ -108,8 +108,7 @@ impl Ledger {
     }
 
     /// What the worker has, as grants of neighbouring items, none longer than a grant may be.
-    #[must_use]
-    pub fn leases_of(&self, id: WorkerId) -> Vec<Grant> {
+    fn leases_of(&self, id: WorkerId) -> Vec<Grant> {
         let mut grants: Vec<Grant> = Vec::new();
         let Some(worker) = self.workers.get(&id) else { return grants };
         for (&job_id, items) in &worker.leases {
