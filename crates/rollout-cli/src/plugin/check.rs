@@ -3,6 +3,7 @@
 mod calls;
 mod conduct;
 mod limits;
+mod live;
 mod report;
 mod suite;
 

@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 
 use super::chain;
 use super::conduct::{Conduct, complaint};
+use super::live::Live;
 use super::report::{Finding, Verdict};
-use super::suite::Live;
 
 pub(super) async fn probe(live: &Live) -> Finding {
     match live.plugin.probe().await {

@@ -8,8 +8,8 @@ use rollout_plugin_host::{Cause, PluginError, Reply};
 use tokio::task::{JoinSet, yield_now};
 
 use super::conduct::{Conduct, complaint};
+use super::live::Live;
 use super::report::Finding;
-use super::suite::Live;
 
 /// The largest payload that is tried, whatever `max_frame` allows.
 const MOST_BYTES: usize = 64 << 20;
