@@ -25,21 +25,30 @@ const MAX_LISTED: usize = 100_000;
 /// Why the worker was refused, which it has been told, for the event stream.
 pub(crate) async fn lead(
     work: &Work,
-    session: WorkSession,
+    mut session: WorkSession,
     patience: Duration,
 ) -> Result<(), Rejection> {
-    let WorkSession { worker, peer: _, mut up, down, closing } = session;
-    let refuse = |reason, detail: String| {
-        // One that does not read is cut off without a word.
-        let _ = down.try_send(WorkDown::Refused { detail: detail.clone() });
-        Err(Rejection::new(reason, detail))
+    let led = match hello(&mut session, patience).await {
+        Ok(Some(hello)) => serve(work, hello, &mut session).await,
+        Ok(None) => Ok(()),
+        Err(rejection) => Err(rejection),
     };
-    let hello = closing.run_until_cancelled(timeout(patience, up.next())).await;
-    let hello = match hello {
+    if let Err(Rejection { detail, .. }) = &led {
+        // One that does not read is cut off without a word.
+        let _ = session.down.try_send(WorkDown::Refused { detail: detail.clone() });
+    }
+    led
+}
+
+/// What the stream begins with, if it does not end before, and if it may begin with that.
+async fn hello(session: &mut WorkSession, patience: Duration) -> Result<Option<Hello>, Rejection> {
+    let refuse = |reason, detail: String| Err(Rejection::new(reason, detail));
+    let first = timeout(patience, session.up.next());
+    let hello = match session.closing.run_until_cancelled(first).await {
         None => {
             // It hears it by the connection's end otherwise.
-            let _ = down.try_send(WorkDown::Stopping);
-            return Ok(());
+            let _ = session.down.try_send(WorkDown::Stopping);
+            return Ok(None);
         }
         Some(Ok(Ok(Some(WorkUp::Hello { worker_id, incarnation, epoch, plugins })))) => {
             Hello { worker_id, incarnation, epoch, plugins }
@@ -47,12 +56,13 @@ pub(crate) async fn lead(
         Some(Ok(Ok(Some(_)))) => {
             return refuse(RejectReason::Protocol, "the first line is not a hello".to_owned());
         }
-        Some(Ok(Ok(None) | Err(WireError::Lost(_) | WireError::Truncated))) => return Ok(()),
+        Some(Ok(Ok(None) | Err(WireError::Lost(_) | WireError::Truncated))) => return Ok(None),
         Some(Ok(Err(error))) => return refuse(RejectReason::Protocol, chain(&error)),
         Some(Err(_)) => {
             return refuse(RejectReason::Timeout, format!("no hello within {patience:?}"));
         }
     };
+    let worker = session.worker;
     if hello.worker_id != worker {
         let detail = format!("the certificate is worker {worker}'s, not {}'s", hello.worker_id);
         return refuse(RejectReason::Identity, detail);
@@ -61,6 +71,12 @@ pub(crate) async fn lead(
         let detail = format!("more than {MAX_PLUGINS} plugins, or a name of over {MAX_NAME} bytes");
         return refuse(RejectReason::Protocol, detail);
     }
+    Ok(Some(hello))
+}
+
+/// Takes the stream to the ledger, and back what the worker is to be told.
+async fn serve(work: &Work, hello: Hello, session: &mut WorkSession) -> Result<(), Rejection> {
+    let WorkSession { up, down, .. } = session;
     let (sink, told) = match work.open(hello).await {
         Ok(Ok(opened)) => opened,
         Ok(Err(detail)) => {
@@ -74,14 +90,11 @@ pub(crate) async fn lead(
         }
     };
     let violation = tokio::select! {
-        violation = hear(&mut up, &sink) => violation,
-        () = tell(told, &down) => None,
+        violation = hear(up, &sink) => violation,
+        () = tell(told, down) => None,
     };
     sink.close().await;
-    match violation {
-        Some(detail) => refuse(RejectReason::Protocol, detail),
-        None => Ok(()),
-    }
+    violation.map_or(Ok(()), |detail| Err(Rejection::new(RejectReason::Protocol, detail)))
 }
 
 /// Hands on what the worker says; how it broke the protocol, if it did.
