@@ -3,6 +3,11 @@
 
 use std::fs;
 
+use crate::cost::status;
+
+/// The line of a process's status that has its peak.
+const PEAK: &str = "VmHWM:";
+
 /// The most of each kind of process so far, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Peaks {
@@ -16,11 +21,11 @@ pub(super) struct Peaks {
 impl Peaks {
     /// Looks at `root` and at all that descend from it.
     pub(super) fn look(&mut self, root: i32) {
-        raise(&mut self.client, high_water(root));
+        raise(&mut self.client, status(root, PEAK));
         for pid in descendants(root) {
             match role(pid).as_deref() {
-                Some("coordinator") => raise(&mut self.coordinator, high_water(pid)),
-                Some("worker") => raise(&mut self.worker, high_water(pid)),
+                Some("coordinator") => raise(&mut self.coordinator, status(pid, PEAK)),
+                Some("worker") => raise(&mut self.worker, status(pid, PEAK)),
                 _ => {}
             }
         }
@@ -62,13 +67,6 @@ fn role(pid: i32) -> Option<String> {
     let mut words = line.split('\0');
     let program = words.next()?;
     (program.rsplit('/').next() == Some("rollout")).then(|| words.next().map(str::to_owned))?
-}
-
-fn high_water(pid: i32) -> Option<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let text = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = text.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kib * 1024.0)
 }
 
 #[cfg(all(test, target_os = "linux"))]
