@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use rollout_core::event::WorkerFailed;
+use rollout_core::duration::as_ms;
+use rollout_core::event::{LinesDropped, WorkerFailed};
 use serde::Serialize;
 
 /// How late the harness itself may be between the kill and the verdict.
@@ -111,6 +112,19 @@ impl<F> Judgement<F> {
     pub fn check(&self, name: &str) -> Option<&Check> {
         self.checks.iter().find(|check| check.name == name)
     }
+}
+
+/// That the harness itself was too late for a run to show anything, if it was.
+pub(crate) fn late(harness: Duration) -> Option<String> {
+    let (late, limit) = (as_ms(harness), as_ms(LATENESS_LIMIT));
+    (harness > LATENESS_LIMIT)
+        .then(|| format!("the harness itself was {late:.0} ms late (limit {limit:.0} ms)"))
+}
+
+/// That the coordinator's stream is not whole.
+pub(crate) fn lost(lines: &LinesDropped) -> String {
+    let LinesDropped { heartbeats, others, .. } = lines;
+    format!("the coordinator's stream lost {heartbeats} heartbeat and {others} other lines")
 }
 
 /// The credited time, less the microsecond to which the event rounds it.

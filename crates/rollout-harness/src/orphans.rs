@@ -121,10 +121,9 @@ pub fn run(
     };
     let fleet = Fleet::serving(fleet, fixtures.coordinator(run, Some(0)))?;
     let address = fleet.address().map(|address| address.to_string()).unwrap_or_default();
-    let (next, stop, report) =
-        (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(Report::default()));
-    let slot = |number: usize| -> Result<(), OrphansError> {
-        let name = format!("w{}", number + 1);
+    let (next, report) = (AtomicUsize::new(0), Mutex::new(Report::default()));
+    at_once(|number, stop| {
+        let name = format!("w{number}");
         fixtures.write_worker(layout, &name, (run, WorkerId::generate()), Some(&address))?;
         while !stop.load(Ordering::Relaxed) {
             let kill = next.fetch_add(1, Ordering::Relaxed);
@@ -142,24 +141,29 @@ pub fn run(
             progress(&report);
         }
         Ok(())
-    };
+    })?;
+    Ok(report.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
+}
+
+/// Runs `slot` in [`AT_ONCE`] threads, numbered from 1. Where one fails, the others are told to stop.
+fn at_once(
+    slot: impl Fn(usize, &AtomicBool) -> Result<(), OrphansError> + Sync,
+) -> Result<(), OrphansError> {
+    let (slot, stop) = (&slot, &AtomicBool::new(false));
     thread::scope(|scope| {
-        let slots: Vec<_> = (0..AT_ONCE)
-            .map(|number| {
-                let (slot, stop) = (&slot, &stop);
-                scope.spawn(move || {
-                    let outcome = slot(number);
-                    stop.fetch_or(outcome.is_err(), Ordering::Relaxed);
-                    outcome
-                })
+        let start = |number| {
+            scope.spawn(move || {
+                let outcome = slot(number, stop);
+                stop.fetch_or(outcome.is_err(), Ordering::Relaxed);
+                outcome
             })
-            .collect();
+        };
+        let slots: Vec<_> = (1..=AT_ONCE).map(start).collect();
         slots.into_iter().try_for_each(|slot| match slot.join() {
             Ok(outcome) => outcome,
             Err(panic) => std::panic::resume_unwind(panic),
         })
-    })?;
-    Ok(report.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    })
 }
 
 impl Report {

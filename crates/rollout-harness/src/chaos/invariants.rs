@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use super::story::Story;
 use super::truth::Truth;
-use crate::judge::{Check, LATENESS_LIMIT};
+use crate::judge::{Check, LATENESS_LIMIT, late, lost};
 use crate::record::{Process, Record};
 
 /// What a scheduler may cost that is not late enough to be reported as a stall.
@@ -187,11 +187,7 @@ impl Case<'_> {
 
     /// What kept the record from showing anything, in words.
     fn starved(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
-        if self.record.harness_late > LATENESS_LIMIT {
-            let (late, limit) = (as_ms(self.record.harness_late), as_ms(LATENESS_LIMIT));
-            reasons.push(format!("the harness itself was {late:.0} ms late (limit {limit:.0} ms)"));
-        }
+        let mut reasons = Vec::from_iter(late(self.record.harness_late));
         let events = self.story.streams.iter().flat_map(|stream| &stream.events);
         for event in events {
             match &event.body {
@@ -206,10 +202,7 @@ impl Case<'_> {
                         ));
                     }
                 }
-                Body::LinesDropped(lost) => reasons.push(format!(
-                    "the coordinator's stream lost {} heartbeat and {} other lines",
-                    lost.heartbeats, lost.others
-                )),
+                Body::LinesDropped(lines) => reasons.push(lost(lines)),
                 _ => {}
             }
         }

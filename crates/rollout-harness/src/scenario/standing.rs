@@ -6,7 +6,7 @@ use rollout_core::{Body, Event, Level};
 use super::file::{Claim, Due};
 use super::judge::Finding;
 use super::{Scenario, Seen};
-use crate::judge::LATENESS_LIMIT;
+use crate::judge::{late, lost};
 use crate::record::{Fault, Life, Process, What};
 
 /// A claim about every scenario.
@@ -160,11 +160,7 @@ fn nothing_left(_: &Scenario, seen: &Seen) -> Finding {
 /// none of it.
 pub(super) fn starved(seen: &Seen) -> Vec<String> {
     let record = &seen.record;
-    let mut reasons = Vec::new();
-    if record.harness_late > LATENESS_LIMIT {
-        let (late, limit) = (as_ms(record.harness_late), as_ms(LATENESS_LIMIT));
-        reasons.push(format!("the harness itself was {late:.0} ms late (limit {limit:.0} ms)"));
-    }
+    let mut reasons = Vec::from_iter(late(record.harness_late));
     let Some(coordinator) = record.coordinator() else { return reasons };
     let stopped = record.faults_of(&coordinator.name).any(|fault| fault.what == What::Stop);
     for event in coordinator.log.events() {
@@ -172,10 +168,7 @@ pub(super) fn starved(seen: &Seen) -> Vec<String> {
             Body::CoordinatorStalled(stall) if !stopped => {
                 reasons.push(format!("the coordinator stalled for {:.0} ms", stall.ms));
             }
-            Body::LinesDropped(lost) => reasons.push(format!(
-                "the coordinator's stream lost {} heartbeat and {} other lines",
-                lost.heartbeats, lost.others
-            )),
+            Body::LinesDropped(lines) => reasons.push(lost(lines)),
             _ => {}
         }
     }

@@ -6,7 +6,7 @@ use rollout_core::{Body, Event, Mono, duration::as_ms};
 use serde::Serialize;
 
 use super::{Evidence, Finding};
-use crate::judge::{LATENESS_LIMIT, credit};
+use crate::judge::{credit, late, lost};
 use crate::timeline::DETECTION_BOUND;
 
 /// The figures of a run whose killed worker was reported, in milliseconds.
@@ -143,11 +143,7 @@ pub(super) fn w2_beats(evidence: &Evidence) -> Finding {
 
 /// What kept the run from showing anything, in words.
 pub(super) fn starved(evidence: &Evidence) -> Vec<String> {
-    let mut reasons = Vec::new();
-    if evidence.harness_late > LATENESS_LIMIT {
-        let (late, limit) = (as_ms(evidence.harness_late), as_ms(LATENESS_LIMIT));
-        reasons.push(format!("the harness itself was {late:.0} ms late (limit {limit:.0} ms)"));
-    }
+    let mut reasons = Vec::from_iter(late(evidence.harness_late));
     for event in evidence.coordinator.log.events() {
         match &event.body {
             Body::CoordinatorStalled(stall) => {
@@ -157,10 +153,7 @@ pub(super) fn starved(evidence: &Evidence) -> Vec<String> {
                 reasons
                     .push(format!("the verdict credits a stall of {:.0} ms", failed.credited_ms));
             }
-            Body::LinesDropped(lost) => reasons.push(format!(
-                "the coordinator's stream lost {} heartbeat and {} other lines",
-                lost.heartbeats, lost.others
-            )),
+            Body::LinesDropped(lines) => reasons.push(lost(lines)),
             _ => {}
         }
     }
