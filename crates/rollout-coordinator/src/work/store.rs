@@ -1,19 +1,22 @@
-//! The work ledger's records: what is on disk, and how the ledger comes out of it again.
+//! The work ledger's records: what is on disk, and (`restore`) how the ledger comes out of it again.
 //!
 //! Jobs and items' parameters have rows of their own. Leases are a log with one row per grant or
-//! release of a batch, which begins anew with what is open whenever it has grown long; commits have one row per batch, and beside it a short one that only says which
-//! items ended, so that a restart reads no result.
+//! release of a batch, which begins anew with what is open whenever it has grown long; commits have
+//! one row per batch, and beside it a short one that only says which items ended, so that a restart
+//! reads no result.
+
+mod restore;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
 
-use rollout_core::{JobId, JobSpec, Mono, WorkerId};
+use rollout_core::{JobId, JobSpec, WorkerId};
 use rollout_storage::{Batch, Key, StorageError, Store, Table};
 use rollout_transport::work::{Committed, Final, Stale};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::ledger::Ledger;
+pub(crate) use self::restore::{Restored, restore};
 use super::ledger::words::{Cause, Grant, Snapshot, Tally, Trouble};
 use crate::ledger::META;
 
@@ -46,6 +49,11 @@ impl Key for JobKey {
 /// The key of a numbered row of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RowKey(JobId, u64);
+
+impl RowKey {
+    /// None lies before it.
+    const FIRST: Self = Self(JobId::from_bytes([0; 16]), 0);
+}
 
 impl Key for RowKey {
     fn encode(&self) -> impl AsRef<[u8]> {
@@ -303,8 +311,7 @@ pub(crate) fn weight(committed: &Committed) -> usize {
 /// The large results that commits refer to.
 pub(crate) fn referenced(store: &Store) -> Result<HashSet<String>, StorageError> {
     let mut names = HashSet::new();
-    let from = RowKey(JobId::from_bytes([0; 16]), 0);
-    store.range(ENDS, &from, |_: RowKey, record: EndRecord| {
+    store.range(ENDS, &RowKey::FIRST, |_: RowKey, record: EndRecord| {
         names.extend(record.blobs);
         ControlFlow::Continue(())
     })?;
@@ -319,7 +326,7 @@ pub(crate) fn remove_strays(batch: &mut Batch<'_>, strays: &[JobId]) -> Result<(
 /// The jobs that have rows of parameters; looks at one row of each.
 pub(crate) fn with_params(store: &Store) -> Result<Vec<JobId>, StorageError> {
     let mut jobs: Vec<JobId> = Vec::new();
-    let mut from = RowKey(JobId::from_bytes([0; 16]), 0);
+    let mut from = RowKey::FIRST;
     loop {
         let mut found = None;
         store.range(PARAMS, &from, |RowKey(job, _), _| {
@@ -374,72 +381,4 @@ pub(crate) fn lease_rows(store: &Store, job: JobId) -> usize {
     };
     store.range(LEASES, &RowKey(job, 0), count).unwrap();
     rows
-}
-
-/// What the records hold beside the ledger.
-pub(crate) struct Restored {
-    pub(crate) jobs: BTreeMap<JobId, (JobRecord, Next)>,
-    pub(crate) tallies: BTreeMap<JobId, Tally>,
-    pub(crate) acks: BTreeMap<WorkerId, AckRecord>,
-}
-
-/// Reads everything but results and parameters back; [`Ledger::restored`] is to follow.
-pub(crate) fn restore(
-    store: &Store,
-    ledger: &mut Ledger,
-    now: Mono,
-) -> Result<Restored, StorageError> {
-    let mut jobs = BTreeMap::new();
-    for (JobKey(job), record) in store.scan(JOBS)? {
-        ledger.add_job(job, &record.spec);
-        ledger.pause(job, record.paused);
-        jobs.insert(job, (record, Next::default()));
-    }
-    let first = RowKey(JobId::from_bytes([0; 16]), 0);
-    store.range(ENDS, &first, |RowKey(job, seq), record: EndRecord| {
-        for (spans, dead) in [(record.done, false), (record.dead, true)] {
-            for (first, count) in spans {
-                ledger.restore_end(job, first, count, dead);
-            }
-        }
-        if let Some((_, next)) = jobs.get_mut(&job) {
-            next.seq = seq;
-        }
-        ControlFlow::Continue(())
-    })?;
-    store.range(LEASES, &first, |RowKey(job, row), record: LeaseRecord| {
-        match record {
-            LeaseRecord::Granted { worker, epoch, attempt, first, count } => {
-                ledger.restore_grant(now, job, (worker, epoch), attempt, (first, count));
-            }
-            LeaseRecord::Released { worker, cause, spans } => {
-                for span in spans {
-                    ledger.restore_release(job, worker, span, cause);
-                }
-            }
-            LeaseRecord::Settled { worker, .. } => ledger.restore_settled(job, worker),
-            LeaseRecord::Begins { fresh } => ledger.restore_fresh(job, fresh),
-            LeaseRecord::Waiting { spans } => {
-                spans.into_iter().for_each(|span| ledger.restore_waiting(job, span));
-            }
-            LeaseRecord::Taken { worker, epoch, spans } => {
-                spans.into_iter().for_each(|span| ledger.restore_taken(job, (worker, epoch), span));
-            }
-        }
-        if let Some((_, next)) = jobs.get_mut(&job) {
-            if next.lease == 0 {
-                next.first = row;
-            }
-            next.lease = row + 1;
-        }
-        ControlFlow::Continue(())
-    })?;
-    store.range(TROUBLES, &first, |RowKey(job, item), trouble| {
-        ledger.restore_trouble(job, item, trouble);
-        ControlFlow::Continue(())
-    })?;
-    let tallies = store.scan(TALLIES)?.into_iter().map(|(JobKey(job), tally)| (job, tally));
-    let tallies: BTreeMap<_, _> = tallies.collect();
-    tallies.iter().for_each(|(job, tally)| ledger.restore_tally(*job, *tally));
-    Ok(Restored { jobs, tallies, acks: store.scan(ACKS)?.into_iter().collect() })
 }
