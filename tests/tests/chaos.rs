@@ -9,17 +9,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rollout_acceptance::{built, faulty};
+use rollout_acceptance::{built, conclusive, faulty};
+use rollout_core::chain;
 use rollout_harness::chaos::{
     Options, Plan, Protection, Run, Unwatched, bundle, judge, run, short_timing,
 };
 use rollout_harness::judge::LATENESS_LIMIT;
 use rollout_harness::report::{self, Look};
-use rollout_harness::smoke::chain;
 use rollout_harness::{Interrupt, Outcome, Record};
-
-/// How often a run is tried that the machine does not let show anything.
-const TRIES: usize = 3;
 
 fn options(root: &Path, workers: usize, without: Option<Protection>) -> Options {
     let plan = Plan {
@@ -42,29 +39,20 @@ fn options(root: &Path, workers: usize, without: Option<Protection>) -> Options 
 }
 
 fn carried_out(options: &Options) -> Run {
-    run(options, &mut Unwatched, &Interrupt::default())
-        .unwrap_or_else(|error| panic!("{}", chain(&error)))
+    let run = || {
+        run(options, &mut Unwatched, &Interrupt::default())
+            .unwrap_or_else(|error| panic!("{}", chain(&error)))
+    };
+    conclusive(|run: &Run| run.judgement.outcome, run)
 }
 
 fn story(run: &Run) -> String {
     report::chaos(&run.record, &run.judgement, Look::default()) + &bundle::timeline(&run.record)
 }
 
-/// The run, made again while the machine does not let it show anything.
-fn conclusive(options: &Options) -> Run {
-    let mut run = carried_out(options);
-    for _ in 1..TRIES {
-        if run.judgement.outcome != Outcome::Inconclusive {
-            break;
-        }
-        run = carried_out(options);
-    }
-    run
-}
-
 fn missed(without: Protection, check: &str) {
     let root = tempfile::tempdir().unwrap();
-    let run = conclusive(&options(root.path(), 3, Some(without)));
+    let run = carried_out(&options(root.path(), 3, Some(without)));
     let outcome = run.judgement.check(check).map(|check| check.outcome);
     assert_eq!(outcome, Some(Outcome::Fail), "{check} does not fail:\n{}", story(&run));
 }
@@ -73,7 +61,7 @@ fn missed(without: Protection, check: &str) {
 fn a_fleet_keeps_every_promise_and_its_bundle_is_judged_the_same_again() {
     let root = tempfile::tempdir().unwrap();
     let options = options(root.path(), 4, None);
-    let run = conclusive(&options);
+    let run = carried_out(&options);
     let late = run.record.harness_late > LATENESS_LIMIT;
     let outcome = run.judgement.outcome;
     assert!(

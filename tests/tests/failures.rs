@@ -8,10 +8,9 @@ use std::time::Duration;
 use rollout_acceptance::fleet::{another, beats, quick, registered, unreachable_body, worker};
 use rollout_acceptance::{Actor, Stage, attribute, built, edit_toml, set};
 use rollout_core::event::Body;
-use rollout_core::{Event, Mono, RunId, WorkerId};
+use rollout_core::{Event, Mono, RunId, WorkerId, chain};
 use rollout_harness::Interrupt;
 use rollout_harness::detection::{self, Options};
-use rollout_harness::smoke::chain;
 use rollout_process::{Signal, Spawn};
 
 /// The instant of the last beat that the coordinator accepted under the epoch.

@@ -9,16 +9,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rollout_acceptance::built;
-use rollout_core::TimeBudget;
+use rollout_acceptance::{built, conclusive};
+use rollout_core::{TimeBudget, chain};
 use rollout_harness::chaos::bundle::timeline;
 use rollout_harness::report::{self, Look};
-use rollout_harness::smoke::chain;
 use rollout_harness::work::{Bounds, Case, Faults, Options, Run, Unwatched, judge, run};
 use rollout_harness::{Interrupt, Outcome};
-
-/// How often a run is tried that the machine does not let show anything.
-const TRIES: usize = 3;
 
 fn options(root: &Path) -> Options {
     Options {
@@ -42,25 +38,16 @@ fn options(root: &Path) -> Options {
 }
 
 fn carried_out(options: &Options) -> Run {
-    run(options, &mut Unwatched, &Interrupt::default())
-        .unwrap_or_else(|error| panic!("{}", chain(&error)))
+    let run = || {
+        run(options, &mut Unwatched, &Interrupt::default())
+            .unwrap_or_else(|error| panic!("{}", chain(&error)))
+    };
+    conclusive(|run: &Run| run.judgement.outcome, run)
 }
 
 fn story(run: &Run) -> String {
     let (_, seen) = run.case.disturbed.as_ref().unwrap();
     report::work(&run.case, &run.judgement, Look::default()) + &timeline(&seen.record)
-}
-
-/// The run, made again while the machine does not let it show anything.
-fn conclusive(options: &Options) -> Run {
-    let mut run = carried_out(options);
-    for _ in 1..TRIES {
-        if run.judgement.outcome != Outcome::Inconclusive {
-            break;
-        }
-        run = carried_out(options);
-    }
-    run
 }
 
 /// The checks that fail once the disturbed run's results were changed.
@@ -78,7 +65,7 @@ fn failing(case: &Case, change: impl FnOnce(&mut Vec<String>)) -> Vec<String> {
 #[test]
 fn a_killed_run_ends_like_an_undisturbed_one_and_a_tampered_result_is_seen() {
     let root = tempfile::tempdir().unwrap();
-    let run = conclusive(&options(root.path()));
+    let run = carried_out(&options(root.path()));
     assert_ne!(run.judgement.outcome, Outcome::Fail, "{}", story(&run));
     let both = ["disturbed-results", "identical"];
     assert_eq!(failing(&run.case, |lines| drop(lines.remove(777))), both);

@@ -16,7 +16,7 @@ fn thirty_workers_killed_at_random_moments_leave_no_process() {
         seed: 7,
     };
     let report = orphans::run(&options, &Interrupt::default(), |_| ());
-    let report = report.unwrap_or_else(|error| panic!("{}", rollout_harness::smoke::chain(&error)));
+    let report = report.unwrap_or_else(|error| panic!("{}", rollout_core::chain(&error)));
     assert_eq!(report.left, [""; 0]);
     assert_eq!(report.kills, 30);
     assert!(report.processes > 30, "sidecars were among them: {}", report.processes);

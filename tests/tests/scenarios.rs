@@ -12,8 +12,8 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use rollout_acceptance::{built, faulty};
-use rollout_core::TimeBudget;
+use rollout_acceptance::{built, conclusive, faulty};
+use rollout_core::{TimeBudget, chain};
 use rollout_harness::binaries::workspace_root;
 use rollout_harness::report::{Look, scenario as told};
 use rollout_harness::scenario::{self, Options, Run, Scenario, Seen, Silent, Verdict};
@@ -21,8 +21,6 @@ use rollout_harness::{Interrupt, Outcome};
 
 /// Scenarios at the same time.
 const AT_ONCE: usize = 3;
-/// How often one is played that shows nothing because the machine is too slow.
-const TRIES: usize = 3;
 
 fn all() -> BTreeMap<String, PathBuf> {
     scenario::list(&workspace_root().join("tests/scenarios")).expect("the scenarios are there")
@@ -52,14 +50,11 @@ fn play_in(root: &Path, scenario: &Scenario) -> Run {
         timing: Some(quick()),
         keep: false,
     };
-    for left in (0..TRIES).rev() {
-        let run = scenario::run(scenario, &options, &mut Silent, &Interrupt::default())
-            .unwrap_or_else(|error| panic!("{}: {error:?}", scenario.name));
-        if run.verdict.outcome != Outcome::Inconclusive || left == 0 {
-            return run;
-        }
-    }
-    panic!("there is at least one try");
+    let run = || {
+        scenario::run(scenario, &options, &mut Silent, &Interrupt::default())
+            .unwrap_or_else(|error| panic!("{}: {}", scenario.name, chain(&error)))
+    };
+    conclusive(|run: &Run| run.verdict.outcome, run)
 }
 
 #[test]

@@ -8,7 +8,6 @@ mod record;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use rollout_core::chain;
 use rollout_core::{RunId, WorkerId};
 
 use crate::Interrupt;

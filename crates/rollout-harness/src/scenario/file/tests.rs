@@ -41,7 +41,7 @@ signal = 9
 "#;
 
 fn read(text: &str) -> Result<Scenario, String> {
-    Scenario::parse(Path::new("x/killed.toml"), text).map_err(|error| crate::smoke::chain(&error))
+    Scenario::parse(Path::new("x/killed.toml"), text).map_err(|error| rollout_core::chain(&error))
 }
 
 #[test]
