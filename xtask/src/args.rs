@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Ci(CiArgs),
     /// Look for what people forget: sizes, module docs, forbidden calls, keys, topics, fixtures
     Tidy,
+    /// Write the files and parts of chapters that are made from the code: schemas, references
+    Generate(GenerateArgs),
 }
 
 const CI_EXAMPLE: &str = "\
@@ -92,6 +94,8 @@ pub(crate) enum Job {
     Deny,
     /// Which crate may use which, and where `unsafe` may be
     ArchitectureLint,
+    /// What is made from the code is as the code says: `cargo xtask generate --check`
+    SchemaDrift,
     /// Rustdoc without a warning, private items included
     RustdocCheck,
     /// The book's links, and the book (mdBook)
@@ -117,6 +121,14 @@ impl Job {
     pub(crate) fn names() -> Vec<String> {
         Self::all().into_iter().map(Self::name).collect()
     }
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  cargo xtask generate --check")]
+pub(crate) struct GenerateArgs {
+    /// Write nothing; name what differs, and fail if anything does
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 const SMOKE_EXAMPLE: &str = "\

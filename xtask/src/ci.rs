@@ -84,6 +84,7 @@ const fn steps(job: Job) -> &'static [Step] {
             "--package=rollout-acceptance",
             "--test=dependency_direction",
         ])],
+        Job::SchemaDrift => &[Cargo(&["xtask", "generate", "--check"])],
         Job::RustdocCheck => &[Cargo(&[
             "--config=build.rustdocflags=['--deny=warnings']",
             "doc",

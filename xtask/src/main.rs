@@ -9,6 +9,7 @@ mod ci;
 mod commits;
 mod detection;
 mod files;
+mod generate;
 mod orphans;
 mod preflight;
 mod prepare;
@@ -70,5 +71,6 @@ fn main() -> ExitCode {
         Command::Preflight => preflight::run(),
         Command::Ci(args) => ci::run(&args, &interrupt),
         Command::Tidy => tidy::run(),
+        Command::Generate(args) => generate::run(&args, &interrupt),
     })
 }
