@@ -279,9 +279,11 @@ fn a_new_python_plugin_passes_every_check_at_once_with_nothing_but_what_was_made
     let report: Value = serde_json::from_slice(&report.get_output().stdout).unwrap();
     let rows = report["checks"].as_array().unwrap();
     assert!(rows.iter().all(|row| row["verdict"] == "pass"), "{report:#}");
-    let shout = ["plugin", "call", manifest, "shout", "--params"];
-    rollout(dir.path(), &[&shout[..], &[r#"{"text":"hi"}"#]].concat()).success().stdout("\"HI\"\n");
-    rollout(dir.path(), &[&shout[..], &["7"]].concat()).code(65).stderr(contains("is needed"));
+    let run = ["plugin", "call", manifest, "run", "--params"];
+    let item = [&run[..], &[r#"{"item":0,"seed":3}"#]].concat();
+    rollout(dir.path(), &item).success().stdout("{\"roll\":2}\n");
+    rollout(dir.path(), &[&run[..], &["7"]].concat()).code(65).stderr(contains("is needed"));
+    assert_runs_as_a_job(&dir, "my-plugin/job.toml", "my_plugin");
     assert_nothing_left(&dir);
 }
 
@@ -304,7 +306,21 @@ fn a_new_rust_plugin_builds_from_what_was_made_and_passes_every_check() {
     let report: Value = serde_json::from_slice(&report.get_output().stdout).unwrap();
     let rows = report["checks"].as_array().unwrap();
     assert!(rows.iter().all(|row| row["verdict"] == "pass"), "{report:#}");
+    assert_runs_as_a_job(&dir, "it/job.toml", "grader");
     assert_nothing_left(&dir);
+}
+
+/// Each item of the job that comes with a new plugin has a result, and it is a die's.
+fn assert_runs_as_a_job(dir: &TempDir, job: &str, name: &str) {
+    rollout(dir.path(), &["run", job, "--workers", "1"]).success();
+    let results = dir.path().join("runs").join(name).join("results.jsonl");
+    let results = fs::read_to_string(results).unwrap();
+    let rolls = results.lines().map(|line| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        line["result"]["roll"].as_u64().unwrap()
+    });
+    assert!(rolls.clone().all(|roll| (1..=6).contains(&roll)), "{results}");
+    assert_eq!(rolls.count(), 100);
 }
 
 #[test]

@@ -25,8 +25,9 @@ pub(crate) enum PluginCommand {
 const NEW_HELP: &str = "\
 Example: rollout plugin new --lang python my_plugin
          rollout plugin check my_plugin/plugin.toml
+         rollout run my_plugin/job.toml
 
-The SDK comes along, in DIR/vendor.
+The SDK comes along, in DIR/vendor, and a job to start from.
 
 Exit codes: 0 made, 64 no name for a plugin, 73 DIR is not empty or cannot be
 written.";

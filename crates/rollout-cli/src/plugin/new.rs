@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::args::{Language, NewArgs};
 use crate::config::print;
@@ -11,14 +11,16 @@ use crate::error::CliError;
 include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
 
 /// Templates by the paths of what they become.
-const PYTHON_FILES: [(&str, &str); 4] = [
+const PYTHON_FILES: [(&str, &str); 5] = [
     ("plugin.toml", include_str!("../../templates/python/plugin.toml.in")),
+    ("job.toml", include_str!("../../templates/job.toml.in")),
     ("{{name}}/__init__.py", include_str!("../../templates/python/init.py.in")),
     ("{{name}}/__main__.py", include_str!("../../templates/python/main.py.in")),
     (".gitignore", include_str!("../../templates/python/gitignore.in")),
 ];
-const RUST_FILES: [(&str, &str); 4] = [
+const RUST_FILES: [(&str, &str); 5] = [
     ("plugin.toml", include_str!("../../templates/rust/plugin.toml.in")),
+    ("job.toml", include_str!("../../templates/job.toml.in")),
     ("Cargo.toml", include_str!("../../templates/rust/Cargo.toml.in")),
     ("src/lib.rs", include_str!("../../templates/rust/lib.rs.in")),
     (".gitignore", include_str!("../../templates/rust/gitignore.in")),
@@ -124,7 +126,6 @@ fn write(path: &Path, text: &str) -> Result<(), CliError> {
 }
 
 fn next_steps(lang: Language, dir: &Path, name: &str) -> String {
-    let manifest: PathBuf = dir.join("plugin.toml");
     let build = match lang {
         Language::Python => String::new(),
         Language::Rust => format!(
@@ -133,9 +134,10 @@ fn next_steps(lang: Language, dir: &Path, name: &str) -> String {
         ),
     };
     format!(
-        "{}: the plugin `{name}`. Next:\n{build}  rollout plugin check {}\n",
+        "{}: the plugin `{name}`. Next:\n{build}  rollout plugin check {}\n  rollout run {}\n",
         dir.display(),
-        manifest.display()
+        dir.join("plugin.toml").display(),
+        dir.join("job.toml").display()
     )
 }
 
