@@ -16,7 +16,7 @@ pub(crate) mod request;
 mod session;
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use rollout_core::{ExitCode, JobId};
 use rollout_transport::{Identity, Tls};
 
-use crate::error::CliError;
+use crate::error::{CliError, plain};
 use crate::run::args::{ResumeArgs, RunArgs};
 use crate::run::client::{Client, Job};
 use crate::run::dir::{Holds, Lock, Record, RunDir, write_json, write_whole};
@@ -337,6 +337,7 @@ impl Run {
         }
         if counts.dead > 0 {
             file("dead letters", self.dir.dead());
+            text.push_str(&first_dead(&self.dir.dead()).unwrap_or_default());
         }
         if !report.finished {
             text.push_str(&format!(
@@ -347,6 +348,18 @@ impl Run {
         }
         text
     }
+}
+
+/// The first dead letter in a line, for whoever wonders why there are any.
+fn first_dead(path: &Path) -> Option<String> {
+    /// As much of its message as fits.
+    const WIDTH: usize = 100;
+    let mut line = String::new();
+    BufReader::new(fs::File::open(path).ok()?).read_line(&mut line).ok()?;
+    let dead: serde_json::Value = serde_json::from_str(&line).ok()?;
+    let message = dead["message"].as_str()?.lines().next()?;
+    let shown = plain(&message.chars().take(WIDTH).collect::<String>());
+    Some(format!("  {:<13} item {}: {shown}\n", "the first", dead["item"]))
 }
 
 /// The certificate of a run with its own fleet, whose authority is in its directory.

@@ -78,6 +78,8 @@ fn what_fails_for_good_is_a_dead_letter_with_its_traceback_and_exits_75() {
     let stage = Stage::new(40, "max_attempts = 2", "fail = [3, 17, 39]");
     let said = stage.exits(75, &["run", "job.toml", "--out", "out"]);
     assert!(said.contains("37 of 40 items done") && said.contains("3 dead"), "{said}");
+    let first = said.lines().find(|line| line.contains("the first ")).unwrap();
+    assert!(first.contains(" item 3: ") && first.contains("item 3 does not work"), "{said}");
     let dead = stage.read("out/dead.jsonl");
     assert_eq!(items(&dead), [3, 17, 39]);
     for line in dead.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
