@@ -3,6 +3,9 @@
 //! They are checked in, so that they can be read without a build, and a change of what they tell shows
 //! in the commit that makes it. `--check`, which is the job `schema-drift`, says where they differ.
 
+mod cli;
+mod picture;
+mod scenarios;
 mod section;
 
 use std::collections::BTreeMap;
@@ -29,7 +32,7 @@ pub(crate) enum Made {
 type Generator = fn(&Interrupt) -> Result<Vec<Made>, u8>;
 
 /// All generators.
-const GENERATORS: [Generator; 0] = [];
+const GENERATORS: [Generator; 3] = [cli::chapter, picture::time_budget, scenarios::table];
 
 /// Makes everything, and writes what differs from what there is, or says so; the exit code.
 pub(crate) fn run(args: &GenerateArgs, interrupt: &Interrupt) -> u8 {

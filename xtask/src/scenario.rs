@@ -67,14 +67,17 @@ fn failed(error: &ScenarioError) -> u8 {
     error.exit_code()
 }
 
+/// All scenarios, in the order of their names.
+pub(crate) fn all() -> Result<Vec<Scenario>, ScenarioError> {
+    let known = scenes::list(&workspace_root().join("tests/scenarios"))?;
+    known.values().map(|path| Ok(Scenario::read(path)?)).collect()
+}
+
 /// The scenarios that are asked for, read and checked before anything is built.
 fn chosen(args: &ScenarioArgs) -> Result<Vec<Scenario>, ScenarioError> {
+    let Some(name) = &args.name else { return all() };
     let known = scenes::list(&workspace_root().join("tests/scenarios"))?;
-    let paths: Vec<PathBuf> = match &args.name {
-        None => known.into_values().collect(),
-        Some(name) => vec![path(name, &known)?],
-    };
-    paths.iter().map(|path| Ok(Scenario::read(path)?)).collect()
+    Ok(vec![Scenario::read(&path(name, &known)?)?])
 }
 
 /// The file of a name, or the file it is.

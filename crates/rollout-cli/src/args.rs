@@ -106,8 +106,9 @@ pub(crate) struct CoordinatorRun {
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkerCommand {
     /// Run until SIGTERM or Ctrl-C, then drain; events go to standard output
-    #[command(after_help = "Example: rollout worker run --config tests/smoke/worker.toml \
-                            --plugin tests/smoke/plugins/sample_sidecar.toml")]
+    #[command(after_help = "\
+Example: rollout worker run --config tests/smoke/worker.toml \\
+           --plugin tests/smoke/plugins/sample_sidecar.toml")]
     Run(WorkerRun),
 }
 
