@@ -53,9 +53,12 @@ mod tests {
     #[test]
     fn work_is_seen_and_memory_is_what_a_process_has() {
         let (before, since) = (Cost::own().unwrap(), SystemClock.now());
-        while SystemClock.now().since(since).as_millis() < 50 {}
-        let after = Cost::own().unwrap();
-        assert!(after.cpu - before.cpu > 0.01, "{before:?} to {after:?}");
+        let mut after = before;
+        // On a busy machine it may be long until there was some.
+        while after.cpu - before.cpu < 0.01 {
+            assert!(SystemClock.now().since(since).as_secs() < 20, "{before:?} to {after:?}");
+            after = Cost::own().unwrap();
+        }
         assert!(after.resident > 1e6, "{after:?}");
     }
 }
