@@ -67,8 +67,8 @@ const ALLOWED: &[Row] = &[
     ),
     Row(
         "rollout-bench",
-        "bytes clap hyper hyper-util nix rand rcgen redb rollout-core rollout-plugin-host \
-         rollout-process rollout-storage rollout-transport rustls serde serde_json tempfile \
+        "bytes clap humantime hyper hyper-util nix rand rcgen redb rollout-core \
+         rollout-plugin-host rollout-process rollout-storage rollout-transport rustls serde serde_json tempfile \
          thiserror tokio tokio-rustls",
         "",
     ),
