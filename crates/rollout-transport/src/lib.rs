@@ -28,6 +28,7 @@ mod http;
 pub mod identity;
 pub mod lines;
 mod meter;
+mod queue;
 pub mod remote;
 mod requests;
 mod routes;

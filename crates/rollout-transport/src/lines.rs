@@ -11,9 +11,9 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
 
 use crate::meter::Meter;
+use crate::queue::{self, NotQueued};
 use crate::wire::WireError;
 
 /// Lines that wait for a peer that reads slowly; past it the sender waits.
@@ -43,7 +43,7 @@ pub enum TrySendError {
 
 /// The sending end of a stream of lines. The stream ends when its last clone is dropped.
 #[derive(Debug)]
-pub struct LineSink<T>(mpsc::Sender<T>);
+pub struct LineSink<T>(queue::Sender<T>);
 
 impl<T> Clone for LineSink<T> {
     fn clone(&self) -> Self {
@@ -57,7 +57,7 @@ impl<T> LineSink<T> {
     /// # Errors
     /// When the stream has ended.
     pub async fn send(&self, line: T) -> Result<(), Gone> {
-        self.0.send(line).await.map_err(|_| Gone)
+        if self.0.send(line).await { Ok(()) } else { Err(Gone) }
     }
 
     /// Queues a line if there is room.
@@ -66,21 +66,21 @@ impl<T> LineSink<T> {
     /// When the queue is full or the stream has ended; the line is dropped.
     pub fn try_send(&self, line: T) -> Result<(), TrySendError> {
         self.0.try_send(line).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => TrySendError::Full,
-            mpsc::error::TrySendError::Closed(_) => TrySendError::Gone,
+            NotQueued::Full(_) => TrySendError::Full,
+            NotQueued::Closed => TrySendError::Gone,
         })
     }
 
     /// Whether a line can be queued at once; also when the stream has ended, which trying to says.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.0.capacity() > 0 || self.0.is_closed()
+        self.0.has_room() || self.0.is_closed()
     }
 
     /// Returns once there is room for a line, or the stream has ended.
     pub async fn room(&self) {
         // Either way the next attempt to queue a line says what is the case.
-        let _ = self.0.reserve().await;
+        self.0.room().await;
     }
 
     /// Returns once the stream has ended, without a line having to be sent.
@@ -95,7 +95,7 @@ impl<T> LineSink<T> {
 }
 
 #[derive(Debug)]
-pub(crate) struct WeakSink<T>(mpsc::WeakSender<T>);
+pub(crate) struct WeakSink<T>(queue::WeakSender<T>);
 
 impl<T> WeakSink<T> {
     pub(crate) fn upgrade(&self) -> Option<LineSink<T>> {
@@ -110,7 +110,7 @@ pub(crate) fn channel<T>() -> (LineSink<T>, LineBody<T>) {
 
 /// The same with room for so many lines.
 pub(crate) fn bounded<T>(lines: usize) -> (LineSink<T>, LineBody<T>) {
-    let (sink, queue) = mpsc::channel(lines);
+    let (sink, queue) = queue::bounded(lines);
     (LineSink(sink), LineBody(queue))
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn bounded<T>(lines: usize) -> (LineSink<T>, LineBody<T>) {
 /// meanwhile and travel together after: a slow reader is sent few large frames, never many small
 /// ones, and never an empty one.
 #[derive(Debug)]
-pub(crate) struct LineBody<T>(mpsc::Receiver<T>);
+pub(crate) struct LineBody<T>(queue::Receiver<T>);
 
 impl<T: Serialize> Body for LineBody<T> {
     type Data = Bytes;
@@ -130,8 +130,8 @@ impl<T: Serialize> Body for LineBody<T> {
     ) -> Poll<Option<Result<Frame<Bytes>, serde_json::Error>>> {
         let Some(line) = ready!(self.0.poll_recv(cx)) else { return Poll::Ready(None) };
         let mut chunk = Vec::with_capacity(LINE);
-        let mut next = Ok(line);
-        while let Ok(line) = next {
+        let mut next = Some(line);
+        while let Some(line) = next {
             serde_json::to_writer(&mut chunk, &line)?;
             chunk.push(b'\n');
             if chunk.len() >= CHUNK {
