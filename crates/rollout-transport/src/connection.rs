@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::error::Error as _;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use rollout_core::pace::Used;
 use rollout_core::{Mono, Pace};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::server::TlsStream;
 
@@ -26,6 +26,7 @@ use crate::identity::Identity;
 use crate::lines::{self, LineStream};
 use crate::meter::{Meter, Metered};
 use crate::routes::Route;
+use crate::seldom::Seldom;
 use crate::server::{Handler, RefusalKind, Session, Shared, UpStream};
 use crate::tasks::Tasks;
 
@@ -53,9 +54,21 @@ pub(crate) struct Connection<H> {
     pub(crate) shared: Arc<Shared<H>>,
     pub(crate) identity: Identity,
     pub(crate) peer: SocketAddr,
-    requests: watch::Sender<Seen>,
+    seen: Mutex<Seen>,
+    /// Rung when something has changed that may end the connection.
+    changed: Notify,
     pub(crate) meter: Meter,
     begun: Instant,
+}
+
+/// Why a connection ends although its peer wants it.
+enum Over {
+    /// It asked for nothing.
+    Idle,
+    /// It asked for too much: in what way.
+    Flood(&'static str),
+    /// The server has stopped.
+    Stopping,
 }
 
 /// The requests of a connection so far.
@@ -75,10 +88,17 @@ struct Seen {
     flood: Option<&'static str>,
 }
 
+impl<H> Connection<H> {
+    /// No holder of this lock runs foreign code.
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl<H: Handler> Connection<H> {
     pub(crate) fn new(shared: Arc<Shared<H>>, identity: Identity, peer: SocketAddr) -> Arc<Self> {
-        let (requests, meter, begun) = (watch::Sender::default(), Meter::default(), Instant::now());
-        Arc::new(Self { shared, identity, peer, requests, meter, begun })
+        let (seen, changed, meter) = (Mutex::default(), Notify::new(), Meter::default());
+        Arc::new(Self { shared, identity, peer, seen, changed, meter, begun: Instant::now() })
     }
 
     /// Serves in a task of its own, which holds the connection's place among those allowed. What
@@ -107,40 +127,52 @@ impl<H: Handler> Connection<H> {
     /// asked by then has nothing to wait for; others get what is under way.
     async fn drive(&self, mut http: Pin<Box<Http<H>>>) {
         tokio::select! {
+            biased;
             ended = http.as_mut() => return self.ended(ended),
-            () = self.idle() => return,
-            detail = self.flooded() => return self.refused(RefusalKind::Flood, detail.to_owned()),
-            () = self.shared.stop.cancelled() => {}
+            over = Seldom::new(self.over()) => match over {
+                Over::Idle => return,
+                Over::Flood(detail) => {
+                    return self.refused(RefusalKind::Flood, detail.to_owned());
+                }
+                Over::Stopping => {}
+            },
         }
-        if self.requests.borrow().any {
+        if self.lock().any {
             http.as_mut().graceful_shutdown();
             self.ended(http.await);
         }
     }
 
-    /// Returns when there has been no session and no request for the time that headers may take.
-    async fn idle(&self) {
+    /// Returns when the connection is to end although its peer wants it.
+    async fn over(&self) -> Over {
+        self.shared.stop.run_until_cancelled(self.idle_or_flooded()).await.unwrap_or(Over::Stopping)
+    }
+
+    /// Returns when there has been no session and no request for the time that headers may take, or
+    /// there have been more requests than may be.
+    async fn idle_or_flooded(&self) -> Over {
         let limit = self.shared.limits.header_timeout;
-        let mut requests = self.requests.subscribe();
         loop {
-            // Waiting fails only without a sender, and `self` is one.
-            let _ = requests.wait_for(|seen| seen.open == 0).await;
-            if timeout(limit, requests.changed()).await.is_err() {
+            // Who rings it meanwhile is heard.
+            let changed = self.changed.notified();
+            let (flood, open) = {
+                let seen = self.lock();
+                (seen.flood, seen.open)
+            };
+            if let Some(detail) = flood {
+                return Over::Flood(detail);
+            }
+            if open > 0 {
+                changed.await;
+            } else if timeout(limit, changed).await.is_err() {
                 break;
             }
         }
-        if !self.requests.borrow().any {
+        if !self.lock().any {
             let detail = format!("no request within {limit:?} of the TLS handshake");
             self.refused(RefusalKind::Timeout, detail);
         }
-    }
-
-    /// Returns when there have been more requests than may be.
-    async fn flooded(&self) -> &'static str {
-        let mut requests = self.requests.subscribe();
-        // Waiting fails only without a sender, and `self` is one.
-        let seen = requests.wait_for(|seen| seen.flood.is_some()).await;
-        seen.map_or(TOO_MANY, |seen| seen.flood.unwrap_or(TOO_MANY))
+        Over::Idle
     }
 
     fn ended(&self, ended: hyper::Result<()>) {
@@ -191,7 +223,8 @@ impl<H: Handler> Connection<H> {
         }
         match route {
             Route::Health => {
-                self.requests.send_modify(|seen| seen.any = true);
+                self.lock().any = true;
+                self.changed.notify_one();
                 Answering::now(answer::text(StatusCode::OK, "ok"))
             }
             Route::Session => Answering::now(self.open(request.into_body())),
@@ -210,22 +243,22 @@ impl<H: Handler> Connection<H> {
 
     fn count(&self, pace: Pace, of: fn(&mut Seen) -> &mut Used, words: &'static str) -> bool {
         let now = Mono::default() + self.begun.elapsed();
-        let mut in_time = true;
-        self.requests.send_if_modified(|seen| {
-            in_time = pace.take(of(seen), now).is_ok();
-            if !in_time {
-                seen.flood.get_or_insert(words);
-            }
-            !in_time
-        });
+        let mut seen = self.lock();
+        let in_time = pace.take(of(&mut seen), now).is_ok();
+        if !in_time {
+            seen.flood.get_or_insert(words);
+            drop(seen);
+            self.changed.notify_one();
+        }
         in_time
     }
 
     fn open(self: &Arc<Self>, body: Incoming) -> Response<Answer> {
         let (down, lines) = lines::channel();
         let up = LineStream::new(body, self.shared.limits.max_line, self.meter.clone());
-        let up = UpStream::new(up, down.downgrade(), self.shared.stop.clone());
-        let session = Session { identity: self.identity.clone(), peer: self.peer, up, down };
+        let end = self.shared.stop.child_token();
+        let up = UpStream::new(up, down.downgrade(), end.clone());
+        let session = Session { identity: self.identity.clone(), peer: self.peer, up, down, end };
         let open = Open::new(Arc::clone(self));
         self.shared.tasks.spawn(async move { open.handler().session(session).await });
         answer::lines(Answer::Session(lines))
@@ -253,10 +286,12 @@ pub(crate) struct Open<H> {
 
 impl<H> Open<H> {
     pub(crate) fn new(connection: Arc<Connection<H>>) -> Self {
-        connection.requests.send_modify(|seen| {
+        {
+            let mut seen = connection.lock();
             seen.any = true;
             seen.open += 1;
-        });
+        }
+        connection.changed.notify_one();
         Self { connection, work: false }
     }
 
@@ -266,19 +301,18 @@ impl<H> Open<H> {
 
     /// Whether the connection had no stream of work before; then this is one.
     pub(crate) fn is_first_of_work(&mut self) -> bool {
-        self.connection.requests.send_if_modified(|seen| {
-            self.work = !std::mem::replace(&mut seen.work, true);
-            false
-        });
+        self.work = !std::mem::replace(&mut self.connection.lock().work, true);
         self.work
     }
 }
 
 impl<H> Drop for Open<H> {
     fn drop(&mut self) {
-        self.connection.requests.send_modify(|seen| {
+        {
+            let mut seen = self.connection.lock();
             seen.open -= 1;
             seen.work &= !self.work;
-        });
+        }
+        self.connection.changed.notify_one();
     }
 }

@@ -32,6 +32,7 @@ mod queue;
 pub mod remote;
 mod requests;
 mod routes;
+mod seldom;
 pub mod server;
 mod tasks;
 mod tls;

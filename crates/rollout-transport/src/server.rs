@@ -23,6 +23,7 @@ use crate::identity::Identity;
 use crate::lines::{LineSink, LineStream, WeakSink};
 use crate::requests::{Denied, Params, WorkSession};
 use crate::routes::{Control, EventsQuery};
+use crate::seldom::Seldom;
 use crate::tasks::Tasks;
 use crate::tls::Tls;
 use crate::wire::{Down, RejectReason, Up, WireError};
@@ -203,6 +204,9 @@ pub struct Session {
     pub up: UpStream,
     /// The lines to it.
     pub down: DownSink,
+    /// Ends the session when it is cancelled: `up` gives no more once nothing has arrived. It is
+    /// cancelled when the server closes.
+    pub end: CancellationToken,
 }
 
 /// The lines to a worker.
@@ -213,8 +217,7 @@ pub type DownSink = LineSink<Down>;
 pub struct UpStream {
     lines: LineStream<Up>,
     down: WeakSink<Down>,
-    /// Asked for once, and not anew for each line.
-    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    stop: Seldom<WaitForCancellationFutureOwned>,
 }
 
 impl UpStream {
@@ -223,7 +226,7 @@ impl UpStream {
         down: WeakSink<Down>,
         stop: CancellationToken,
     ) -> Self {
-        Self { lines, down, stop: Box::pin(stop.cancelled_owned()) }
+        Self { lines, down, stop: Seldom::new(stop.cancelled_owned()) }
     }
 
     /// The next line; none when the worker has ended its side, or when no line has arrived and the
@@ -238,7 +241,7 @@ impl UpStream {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Up>, WireError>> {
         let Poll::Ready(next) = self.lines.poll_next(cx) else {
-            return self.stop.as_mut().poll(cx).map(|()| Ok(None));
+            return Pin::new(&mut self.stop).poll(cx).map(|()| Ok(None));
         };
         if let Err(error) = &next
             && error.is_violation()
