@@ -12,9 +12,11 @@ use rollout_core::{Incarnation, Mono, RunId, WorkerId};
 use rollout_storage::{Priority, StorageError, Store, Table};
 use serde::{Deserialize, Serialize};
 
+use crate::liveness::fold::Fold;
+
 /// From one commit of beats to the next. A commit costs the same work for a few rows as for many of
 /// the same pages, and nobody waits for a beat's record: the first is written at once.
-const PAUSE: Duration = Duration::from_millis(25);
+const PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) const META: Table<(), Meta> = Table::new("coordinator");
 const WORKERS: Table<WorkerId, WorkerRecord> = Table::new("workers");
@@ -60,7 +62,7 @@ pub(crate) struct BeatRecord {
 /// The database, and the beats that wait for the next commit.
 pub(crate) struct Ledger {
     store: Arc<Store>,
-    waiting: HashMap<WorkerId, BeatRecord>,
+    waiting: HashMap<WorkerId, BeatRecord, Fold>,
     syncing: bool,
     /// No beats are written before this.
     resting: Mono,
@@ -71,7 +73,7 @@ pub(crate) type Durable = Vec<(WorkerId, BeatRecord)>;
 
 impl Ledger {
     pub(crate) fn new(store: Arc<Store>) -> Self {
-        Self { store, waiting: HashMap::new(), syncing: false, resting: Mono::default() }
+        Self { store, waiting: HashMap::default(), syncing: false, resting: Mono::default() }
     }
 
     /// Opens a new term, durably, and says which run the database belongs to.
@@ -146,7 +148,10 @@ impl Ledger {
             return;
         }
         (self.syncing, self.resting) = (true, now + PAUSE);
-        let beats: Arc<Durable> = Arc::new(self.waiting.drain().collect());
+        let mut beats: Durable = self.waiting.drain().collect();
+        // In the order of the table each of its pages is looked for once.
+        beats.sort_unstable_by_key(|(id, _)| *id);
+        let beats = Arc::new(beats);
         let written = Arc::clone(&beats);
         self.store.submit(
             Priority::Background,

@@ -5,7 +5,7 @@
 //! has to be looked at. A beat only moves the worker's own record; the entry is re-armed when it
 //! comes up (lazily), so a beat costs one look-up.
 
-mod fold;
+pub(crate) mod fold;
 mod wakes;
 mod words;
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use rollout_core::{Mono, TimeBudget, WorkerId};
 
+use crate::liveness::fold::Fold;
+
 /// Intervals over which every sample has to be beyond the budget, on one side.
 const INTERVALS: u32 = 3;
 
@@ -18,7 +20,7 @@ const INTERVALS: u32 = 3;
 pub(crate) struct Skews {
     budget_ms: i64,
     lasting: Duration,
-    workers: HashMap<WorkerId, Skew>,
+    workers: HashMap<WorkerId, Skew, Fold>,
 }
 
 /// One worker's, in one epoch.
@@ -50,7 +52,7 @@ impl Skews {
         Self {
             budget_ms: i64::try_from(budget.clock_skew_budget.as_millis()).unwrap_or(i64::MAX),
             lasting: budget.heartbeat_interval * INTERVALS,
-            workers: HashMap::new(),
+            workers: HashMap::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, Hasher};
 
 /// Builds the hash.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Fold;
+pub(crate) struct Fold;
 
 impl BuildHasher for Fold {
     type Hasher = Folded;
@@ -21,7 +21,7 @@ const ODD: [u64; 2] = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7345];
 
 /// The hash so far.
 #[derive(Debug)]
-pub(super) struct Folded(u64);
+pub(crate) struct Folded(u64);
 
 impl Hasher for Folded {
     fn write_u128(&mut self, key: u128) {
