@@ -10,6 +10,7 @@ mod turns;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -26,8 +27,9 @@ use rollout_transport::{Down, DownSink, FenceReason, RejectReason};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::turns::{Acks, TURNS, deliver_acks};
+use crate::gate::Gate;
 use crate::ledger::{BeatRecord, Ledger, Standing, WorkerRecord};
+use crate::liveness::fold::Fold;
 use crate::liveness::{Effect, Liveness, Registration, Stale, Suspicion};
 use crate::mailbox::{Admission, Candidate, Message, Rejection, SessionId};
 use crate::refusals::Refusals;
@@ -43,8 +45,11 @@ pub(crate) struct Connected {
     epoch: u64,
     down: DownSink,
     end: CancellationToken,
-    /// The newest beat of its epoch that is on disk.
-    durable: u64,
+    gate: Arc<Gate>,
+    /// Its beats that have come here.
+    booked: u64,
+    /// Where the work thread sees its last beat.
+    heard: Arc<AtomicU64>,
 }
 
 pub(crate) struct Engine {
@@ -65,10 +70,7 @@ pub(crate) struct Engine {
     pub(crate) inbox: mpsc::Receiver<Message>,
     /// For the ledger's writer to answer through.
     pub(crate) outbox: mpsc::WeakSender<Message>,
-    pub(crate) sessions: HashMap<WorkerId, Connected>,
-    /// The acknowledgements of this turn, and who delivers them.
-    pub(crate) acks: Acks,
-    pub(crate) postman: mpsc::Sender<Acks>,
+    pub(crate) sessions: HashMap<WorkerId, Connected, Fold>,
     /// What the work thread reads; nothing here waits for it.
     pub(crate) board: Arc<Board>,
 }
@@ -123,7 +125,7 @@ impl Engine {
                 let answer = Down::Registered { run_id, epoch, term, resumed: false, waited_ms: 0 };
                 let session = candidate.session;
                 self.connect(candidate, epoch);
-                self.skew(now, worker, epoch, unix_ms);
+                self.skew(now, worker, epoch, unix_ms, self.clock.unix_ms());
                 self.record(worker, epoch, Standing::Live, Some((session, answer)));
                 Admission::Epoch(epoch)
             }
@@ -131,7 +133,7 @@ impl Engine {
                 self.emit.emit(now, Some(worker), WorkerResumed { epoch }.into());
                 let session = candidate.session;
                 self.connect(candidate, epoch);
-                self.skew(now, worker, epoch, unix_ms);
+                self.skew(now, worker, epoch, unix_ms, self.clock.unix_ms());
                 let answer = Down::Registered { run_id, epoch, term, resumed: true, waited_ms: 0 };
                 match known {
                     Some(_) => self.answer(worker, session, answer),
@@ -155,9 +157,11 @@ impl Engine {
 
     /// Makes the candidate's session the one that speaks for its worker.
     fn connect(&mut self, candidate: Candidate, epoch: u64) {
-        let Candidate { worker, session, down, end, .. } = candidate;
-        let fresh = Connected { session, epoch, down, end, durable: 0 };
+        let Candidate { worker, session, down, end, gate, .. } = candidate;
+        let heard = self.board.hears(worker);
+        let fresh = Connected { session, epoch, down, end, gate, booked: 0, heard };
         if let Some(old) = self.sessions.insert(worker, fresh) {
+            old.gate.close();
             if old.epoch != epoch {
                 let _ = old.down.try_send(Down::Fenced { reason: FenceReason::Superseded });
             }
@@ -213,6 +217,7 @@ impl Engine {
         else {
             return;
         };
+        connected.booked += 1;
         let effect = match self.liveness.beat(now, worker, epoch) {
             Ok(effect) => effect,
             Err(Stale::Left) => return,
@@ -221,15 +226,15 @@ impl Engine {
                     Stale::Superseded => FenceReason::Superseded,
                     Stale::Failed | Stale::Left => FenceReason::Failed,
                 };
+                connected.gate.close();
                 let _ = connected.down.try_send(Down::Fenced { reason });
                 connected.end.cancel();
                 return;
             }
         };
-        self.board.beat(worker, now);
-        let ack = Down::Ack { beat, durable: connected.durable };
-        self.acks.push((connected.down.clone(), ack));
-        self.ledger.beat(worker, BeatRecord { epoch, beat, unix_ms: self.clock.unix_ms() });
+        connected.heard.store(now.0, Relaxed);
+        let ours = self.clock.unix_ms();
+        self.ledger.beat(worker, BeatRecord { epoch, beat, unix_ms: ours });
         let wanted = match self.heartbeats {
             HeartbeatEvents::All => true,
             HeartbeatEvents::First => effect == Some(Effect::Ready),
@@ -241,13 +246,12 @@ impl Engine {
         if let Some(effect) = effect {
             self.carry_out(now, worker, epoch, effect);
         }
-        self.skew(now, worker, epoch, unix_ms);
+        self.skew(now, worker, epoch, unix_ms, ours);
     }
 
-    /// Compares the worker's wall clock with this one, for people.
-    fn skew(&mut self, now: Mono, worker: WorkerId, epoch: u64, unix_ms: Option<u64>) {
+    /// Compares the worker's wall clock with this one, `ours`, for people.
+    fn skew(&mut self, now: Mono, worker: WorkerId, epoch: u64, unix_ms: Option<u64>, ours: u64) {
         let Some(theirs) = unix_ms else { return };
-        let ours = self.clock.unix_ms();
         if let Some(skew_ms) = self.skews.sample(now, worker, epoch, theirs, ours) {
             self.emit.emit(now, Some(worker), ClockSkewExceeded { epoch, skew_ms }.into());
         }
@@ -291,7 +295,14 @@ impl Engine {
 
     fn expire(&mut self, now: Mono) {
         let mut effects = Vec::new();
-        self.liveness.expire(now, |worker, epoch, effect| effects.push((worker, epoch, effect)));
+        let sessions = &self.sessions;
+        // A beat that is acknowledged and not booked yet is on its way.
+        let beats = |worker| {
+            let connected: Option<&Connected> = sessions.get(&worker);
+            connected.is_some_and(|it| !it.gate.close_after(it.booked))
+        };
+        let push = |worker, epoch, effect| effects.push((worker, epoch, effect));
+        self.liveness.expire_unless(now, beats, push);
         for (worker, epoch, effect) in effects {
             self.carry_out(now, worker, epoch, effect);
         }

@@ -8,6 +8,7 @@
 //! Entry point: [`Coordinator::start`].
 
 mod engine;
+mod gate;
 mod ledger;
 pub mod liveness;
 mod mailbox;
@@ -114,7 +115,7 @@ impl Port {
 /// A running coordinator. Dropping it ends it without a word to the workers.
 pub struct Coordinator {
     server: Server,
-    /// Show the engine that connections are being served, and deliver what it acknowledges.
+    /// Shows the engine that connections are being served.
     pulse: JoinSet<()>,
     engine: mpsc::Sender<Message>,
     ended: oneshot::Receiver<Outcome>,
@@ -175,7 +176,6 @@ impl Coordinator {
         liveness.restore_floor(floor);
         let started = started(meta.term, server.local_addr(), liveness.live());
         emit.emit(now, None, started.into());
-        let (postman, posted) = mpsc::channel(engine::TURNS);
         let runner = Engine {
             run_id: meta.run_id,
             term: meta.term,
@@ -191,14 +191,11 @@ impl Coordinator {
             emit: Arc::clone(&emit),
             inbox,
             outbox,
-            sessions: HashMap::new(),
-            acks: Vec::new(),
-            postman,
+            sessions: HashMap::default(),
             board: work.board(),
         };
         let (thread, ended) = own_thread::spawn("engine", move || runner.run())?;
         let mut pulse = JoinSet::new();
-        pulse.spawn(engine::deliver_acks(posted));
         pulse.spawn(send_pulses(engine.clone(), Arc::clone(&clock)));
         let run_id = meta.run_id;
         Ok(Self { server, pulse, engine, ended, thread, work, run_id, clock, emit, refusals, tail })

@@ -22,6 +22,9 @@ use wakes::Wakes;
 /// How long a worker that failed or left is remembered.
 pub const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// When one is looked at again of whom a beat is on its way.
+const SPARED: Duration = Duration::from_millis(1);
+
 /// What this coordinator has heard of a worker's epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Contact {
@@ -241,11 +244,26 @@ impl Liveness {
     }
 
     /// Everything that the time until `now` has brought about, deadline by deadline.
-    pub fn expire(&mut self, now: Mono, mut effect: impl FnMut(WorkerId, u64, Effect)) {
+    pub fn expire(&mut self, now: Mono, effect: impl FnMut(WorkerId, u64, Effect)) {
+        self.expire_unless(now, |_| false, effect);
+    }
+
+    /// The same, but nobody fails of whom `beats` says that a beat is on its way here: that is looked
+    /// at again.
+    pub fn expire_unless(
+        &mut self,
+        now: Mono,
+        mut beats: impl FnMut(WorkerId) -> bool,
+        mut effect: impl FnMut(WorkerId, u64, Effect),
+    ) {
         loop {
             while let Some((wake, id)) = self.wakes.pop(now) {
                 let due = self.workers.get(&id).copied().filter(|w| w.wake == wake);
                 let Some(worker) = due else { continue };
+                if self.is_over(now, &worker) && beats(id) {
+                    self.wake_at(now + SPARED, id);
+                    continue;
+                }
                 if let Some(happened) = self.look(now, id, &worker) {
                     effect(id, worker.epoch, happened);
                 }
@@ -313,6 +331,12 @@ impl Liveness {
         Some(effect)
     }
 
+    /// Whether the worker's deadline runs and has passed.
+    fn is_over(&self, now: Mono, worker: &Worker) -> bool {
+        let runs = worker.state.is_live() && worker.contact != Contact::Unanswered;
+        runs && now > self.budget.deadline(worker.beat) + self.credited(worker)
+    }
+
     /// Begins the deadline anew, for as long as the worker is not answered.
     fn put_off(&mut self, now: Mono, id: WorkerId) {
         let credit = self.credit;
@@ -349,19 +373,22 @@ impl Liveness {
     /// Adds a wake if the worker has to be looked at before the one it has.
     fn rearm(&mut self, id: WorkerId) {
         let Some(wanted) = self.workers.get(&id).map(|w| self.wanted(w)) else { return };
-        if let Some(worker) = self.workers.get_mut(&id).filter(|w| wanted < w.wake) {
-            worker.wake = wanted;
-            self.wakes.push(wanted, id);
+        if self.workers.get(&id).is_some_and(|w| wanted < w.wake) {
+            self.wake_at(wanted, id);
         }
     }
 
     /// Replaces a wake that was taken out, if it was the worker's valid one.
     fn renew(&mut self, id: WorkerId, valid: impl FnOnce(Mono) -> bool) {
         let Some(worker) = self.workers.get(&id).filter(|w| valid(w.wake)) else { return };
-        let wanted = self.wanted(worker);
+        self.wake_at(self.wanted(worker), id);
+    }
+
+    /// From now on this is the worker's valid wake.
+    fn wake_at(&mut self, wake: Mono, id: WorkerId) {
         if let Some(worker) = self.workers.get_mut(&id) {
-            worker.wake = wanted;
-            self.wakes.push(wanted, id);
+            worker.wake = wake;
+            self.wakes.push(wake, id);
         }
     }
 }

@@ -61,6 +61,33 @@ fn a_silent_worker_is_suspected_then_failed_once_each_and_neither_too_early() {
 }
 
 #[test]
+fn nobody_fails_of_whom_a_beat_is_on_its_way_until_it_is_not_there_after_all() {
+    let (mut fleet, at) = (fleet(), START + ms(10_000));
+    for n in [1, 2] {
+        join(&mut fleet, at, worker(n), process(n));
+        fleet.beat(at, worker(n), 1).unwrap();
+    }
+    let (late, mut asked) = (at + ms(5751), Vec::new());
+    let mut effects = Vec::new();
+    let beats = |id| {
+        asked.push(id);
+        id == worker(1)
+    };
+    fleet.expire_unless(at + ms(5750), |_| unreachable!(), |_, _, _| ());
+    fleet.expire_unless(late, beats, |id, _, effect| effects.push((id, effect)));
+    assert_eq!(effects, [(worker(2), failed(ms(1), ms(0)))]);
+    asked.sort_unstable();
+    assert_eq!(asked, [worker(1), worker(2)], "each is asked once");
+    assert_eq!(fleet.next_wake(), Some(late + ms(1)), "it is looked at again at once");
+    let gap = Effect::Recovered { gap: late.since(at) };
+    assert_eq!(fleet.beat(late, worker(1), 1), Ok(Some(gap)));
+    assert_eq!(expire(&mut fleet, late + ms(1)), []);
+    let deadline = late + ms(5750);
+    let verdict = expire(&mut fleet, deadline + NANO);
+    assert_eq!(verdict.last(), Some(&(worker(1), 1, failed(NANO, ms(0)))));
+}
+
+#[test]
 fn a_beat_moves_the_deadline_and_ends_a_suspicion() {
     let (mut fleet, at) = (fleet(), START + ms(10_000));
     join(&mut fleet, at, worker(1), process(1));

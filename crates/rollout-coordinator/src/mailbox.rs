@@ -1,10 +1,13 @@
 //! What reaches the engine: from sessions, from the ledger's writer, from the coordinator's owner.
 
+use std::sync::Arc;
+
 use rollout_core::{Incarnation, Mono, WorkerId};
 use rollout_transport::{Down, DownSink, RejectReason};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::gate::Gate;
 use crate::ledger::Durable;
 
 /// Messages that may wait for the engine; then sessions wait, and their workers with them.
@@ -25,6 +28,7 @@ pub(crate) struct Candidate {
     pub(crate) down: DownSink,
     /// Ends the session's task.
     pub(crate) end: CancellationToken,
+    pub(crate) gate: Arc<Gate>,
 }
 
 /// Why a session is refused.
@@ -54,6 +58,7 @@ pub(crate) enum Admission {
 /// What reaches the engine.
 pub(crate) enum Message {
     Register(Box<Candidate>, oneshot::Sender<Admission>),
+    /// It has passed the session's gate and is acknowledged.
     Beat {
         worker: WorkerId,
         epoch: u64,

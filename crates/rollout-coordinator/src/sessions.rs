@@ -3,7 +3,7 @@
 
 use std::future::pending;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,7 +17,6 @@ use rollout_transport::{
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Sleep, sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
 use crate::mailbox::{Admission, Candidate, Message, Rejection, SessionId};
 use crate::refusals::{Refusals, Refused};
@@ -193,7 +192,8 @@ impl Sessions {
             unix_ms,
             session: SessionId(self.next.fetch_add(1, Ordering::Relaxed)),
             down: session.down.clone(),
-            end: CancellationToken::new(),
+            end: session.end.clone(),
+            gate: Arc::default(),
         })
     }
 
@@ -234,7 +234,7 @@ impl Sessions {
     /// Hands the session's messages on until it ends. The engine waits for none of them, so that a
     /// failed send means that it has ended.
     async fn speak(&self, session: &mut Session, candidate: Box<Candidate>) {
-        let (worker, id, end) = (candidate.worker, candidate.session, candidate.end.clone());
+        let (worker, id, gate) = (candidate.worker, candidate.session, Arc::clone(&candidate.gate));
         let (reply, registered) = oneshot::channel();
         if self.engine.send(Message::Register(candidate, reply)).await.is_err() {
             return;
@@ -245,47 +245,66 @@ impl Sessions {
             Ok(Admission::Answered) | Err(_) => return,
         };
         let (pace, mut used) = (self.pace(), Used::default());
-        let (mut ended, mut gone) = (pin!(end.cancelled()), None);
+        let mut gone = None;
         loop {
             let line = tokio::select! {
                 biased;
-                () = ended.as_mut() => break,
                 () = at(&mut gone) => break,
                 line = session.up.next() => line,
             };
-            if pace.take(&mut used, self.clock.now()).is_err() {
-                let detail = "more than 2000 lines at once, or 200 a second";
-                self.reject(session, Some(worker), Rejection::new(RejectReason::Rate, detail));
-                break;
-            }
-            let message = match line {
-                Ok(Some(Up::Beat { beat, unix_ms })) => {
-                    Message::Beat { worker, epoch, session: id, beat, unix_ms }
+            let heard = match pace.take(&mut used, self.clock.now()) {
+                Ok(()) => message(line, worker, epoch, id),
+                Err(_) => {
+                    let detail = "more than 2000 lines at once, or 200 a second";
+                    Err(Some(Rejection::new(RejectReason::Rate, detail)))
                 }
-                Ok(Some(Up::Draining)) => Message::Draining { worker, epoch },
-                Ok(Some(Up::Deregister)) => Message::Deregister { worker, epoch },
-                Ok(Some(Up::Register { .. })) => {
-                    let detail = "a second registration in one session";
-                    let rejection = Rejection::new(RejectReason::Protocol, detail);
-                    self.reject(session, Some(worker), rejection);
+            };
+            let message = match heard {
+                Ok(message) => message,
+                Err(rejection) => {
+                    rejection.into_iter().for_each(|why| self.reject(session, Some(worker), why));
                     break;
                 }
-                Err(error) if error.is_violation() => {
-                    let rejection = Rejection::new(RejectReason::Protocol, chain(&error));
-                    self.reject(session, Some(worker), rejection);
-                    break;
-                }
-                Ok(None) | Err(_) => break,
             };
             if matches!(message, Message::Deregister { .. }) {
+                gate.close();
                 // Nobody waits for its beats any more, so nobody would end its session.
                 gone.get_or_insert_with(|| Box::pin(sleep(self.registration_timeout)));
             }
-            if self.engine.send(message).await.is_err() {
-                return;
+            // Before the gate: what has passed it reaches the engine whatever becomes of this task.
+            let Ok(room) = self.engine.reserve().await else { return };
+            match message {
+                Message::Beat { beat, .. } if gate.pass() => {
+                    room.send(message);
+                    // A full queue means a peer that does not read: it misses it.
+                    let _ = session.down.try_send(Down::Ack { beat, durable: gate.durable() });
+                }
+                Message::Beat { .. } if session.end.is_cancelled() => break,
+                Message::Beat { .. } => {}
+                message => room.send(message),
             }
         }
         let _ = self.engine.send(Message::Lost { worker, epoch, session: id }).await;
+    }
+}
+
+/// What a line is for the engine, or why it is the last: a reason to refuse the worker, or none.
+fn message(
+    line: Result<Option<Up>, WireError>,
+    worker: WorkerId,
+    epoch: u64,
+    session: SessionId,
+) -> Result<Message, Option<Rejection>> {
+    let protocol = |detail: String| Err(Some(Rejection::new(RejectReason::Protocol, detail)));
+    match line {
+        Ok(Some(Up::Beat { beat, unix_ms })) => {
+            Ok(Message::Beat { worker, epoch, session, beat, unix_ms })
+        }
+        Ok(Some(Up::Draining)) => Ok(Message::Draining { worker, epoch }),
+        Ok(Some(Up::Deregister)) => Ok(Message::Deregister { worker, epoch }),
+        Ok(Some(Up::Register { .. })) => protocol("a second registration in one session".into()),
+        Err(error) if error.is_violation() => protocol(chain(&error)),
+        Ok(None) | Err(_) => Err(None),
     }
 }
 

@@ -1,5 +1,4 @@
-//! The engine's turns: what came since the last is handled, the acknowledgements go out together,
-//! then the deadlines are looked at and the beats that are due go to the disk.
+//! The engine's turns: what came since the last is handled, then the deadlines are looked at and the beats that are due go to the disk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +7,7 @@ use rollout_core::Mono;
 use rollout_core::duration::as_ms;
 use rollout_core::event::CoordinatorStalled;
 use rollout_storage::StorageError;
-use rollout_transport::{Down, DownSink};
-use tokio::sync::mpsc::{self, error::TrySendError};
+use rollout_transport::Down;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Engine, say_broken, send_from_writer};
@@ -20,13 +18,8 @@ use crate::watchdog;
 /// Messages taken between two looks at the deadlines.
 const BATCH: usize = 256;
 /// After messages came, the next are taken together for so long: with many workers, waking up for
-/// each beat costs more than the beat.
-const GATHER: Duration = Duration::from_millis(1);
-
-/// Acknowledgements that go out together.
-pub(crate) type Acks = Vec<(DownSink, Down)>;
-/// As many turns may wait to be delivered; the next delivers its own.
-pub(crate) const TURNS: usize = 64;
+/// each beat costs more than the beat. Nobody waits for a beat to be booked.
+const GATHER: Duration = Duration::from_millis(4);
 
 impl Engine {
     /// Runs until it is stopped or the ledger breaks; then everything submitted is on disk.
@@ -61,7 +54,6 @@ impl Engine {
                     other => self.handle(now, other),
                 }
             }
-            self.post_acks();
             let stalled = self.watchdog.is_stalled();
             #[cfg(feature = "faults")]
             let stalled = stalled && !rollout_core::faults::stall_credit_is_off();
@@ -106,20 +98,6 @@ impl Engine {
         }
     }
 
-    /// Hands over this turn's acknowledgements. Each one sent from here would wake the thread of the
-    /// connections by a system call of its own.
-    fn post_acks(&mut self) {
-        if self.acks.is_empty() {
-            return;
-        }
-        let acks = std::mem::take(&mut self.acks);
-        if let Err(TrySendError::Full(acks) | TrySendError::Closed(acks)) =
-            self.postman.try_send(acks)
-        {
-            deliver(acks);
-        }
-    }
-
     fn sync_beats(&mut self, now: Mono) {
         let (outbox, broken) = (self.outbox.clone(), Arc::clone(&self.broken));
         self.ledger.sync_beats(now, move |outcome| match outcome {
@@ -134,7 +112,7 @@ impl Engine {
             if let Some(connected) =
                 self.sessions.get_mut(worker).filter(|c| c.epoch == record.epoch)
             {
-                connected.durable = record.beat;
+                connected.gate.is_durable(record.beat);
             }
         }
     }
@@ -142,22 +120,9 @@ impl Engine {
     /// Tells every session that the coordinator ends.
     fn say_goodbye(&mut self) {
         for (_, connected) in self.sessions.drain() {
+            connected.gate.close();
             let _ = connected.down.try_send(Down::Stopping);
             connected.end.cancel();
         }
-    }
-}
-
-/// Delivers acknowledgements on the thread of the connections, for as long as there is an engine.
-pub(crate) async fn deliver_acks(mut posted: mpsc::Receiver<Acks>) {
-    while let Some(acks) = posted.recv().await {
-        deliver(acks);
-    }
-}
-
-/// A full session queue means a peer that does not read: it misses the acknowledgement.
-fn deliver(acks: Acks) {
-    for (down, ack) in acks {
-        let _ = down.try_send(ack);
     }
 }

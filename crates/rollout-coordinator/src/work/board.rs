@@ -5,7 +5,8 @@
 //! holds. What lies between two readings is left out: an epoch that came and went ends with the next.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rollout_core::{Incarnation, Mono, WorkerId};
 use tokio::sync::Notify;
@@ -27,7 +28,8 @@ pub(crate) struct News {
 #[derive(Debug, Default)]
 pub(crate) struct Board {
     news: Mutex<BTreeMap<WorkerId, News>>,
-    beats: Mutex<HashMap<WorkerId, Mono>>,
+    /// When each worker beat last, in nanoseconds.
+    beats: Mutex<HashMap<WorkerId, Arc<AtomicU64>>>,
     changed: Notify,
 }
 
@@ -60,14 +62,16 @@ impl Board {
         self.write(worker, News { epoch, incarnation: None, standing: None });
     }
 
-    /// A beat was accepted.
-    pub(crate) fn beat(&self, worker: WorkerId, at: Mono) {
-        lock(&self.beats).insert(worker, at);
+    /// Where the instant of the worker's last accepted beat is to be noted: not on the board itself,
+    /// so that a beat takes no lock.
+    pub(crate) fn hears(&self, worker: WorkerId) -> Arc<AtomicU64> {
+        Arc::clone(lock(&self.beats).entry(worker).or_default())
     }
 
     /// The worker's last accepted beat in this term.
     pub(crate) fn last_beat(&self, worker: WorkerId) -> Option<Mono> {
-        lock(&self.beats).get(&worker).copied()
+        let noted = lock(&self.beats).get(&worker).map(|beat| beat.load(Relaxed));
+        noted.filter(|beat| *beat > 0).map(Mono)
     }
 
     fn write(&self, worker: WorkerId, mut news: News) {
