@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::lines::Splitter;
+use crate::lines::{Line, Splitter};
 use crate::wire::{Down, Up};
 
 /// Reads bytes as what a worker sends, as the coordinator reads it: the first two say how long a
@@ -52,7 +52,7 @@ pub fn down(bytes: &[u8]) {
 }
 
 /// The messages up to the first bad line.
-fn read<T: DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) -> Vec<T> {
+fn read<T: Line + PartialEq + Debug>(bytes: &[u8]) -> Vec<T> {
     let [limit, piece, stream @ ..] = bytes else { return Vec::new() };
     let (limit, piece) = (usize::from(*limit) * 8, usize::from(*piece) + 1);
     let whole = pieces(stream.chunks(usize::MAX), limit);
@@ -61,7 +61,7 @@ fn read<T: DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) -> Vec<T> {
     whole.0
 }
 
-fn pieces<'a, T: DeserializeOwned>(
+fn pieces<'a, T: Line>(
     pieces: impl Iterator<Item = &'a [u8]>,
     limit: usize,
 ) -> (Vec<T>, Option<&'static str>) {

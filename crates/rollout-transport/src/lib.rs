@@ -45,7 +45,7 @@ pub use bodies::{PieceError, PieceSink, PieceStream};
 pub use certs::{CertError, CertInfo, TlsFiles};
 pub use client::{ConnectError, Link, connect};
 pub use identity::Identity;
-pub use lines::{Gone, LineSink, LineStream, TrySendError};
+pub use lines::{Gone, Line, LineSink, LineStream, TrySendError};
 pub use remote::{BlobStream, CallError, Remote, WorkLink};
 pub use requests::{Denied, Params, WorkSession};
 pub use routes::{Control, EventsQuery};

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use crate::meter::Meter;
 use crate::queue::{self, NotQueued};
@@ -40,6 +41,20 @@ pub enum TrySendError {
     #[error("the stream to the peer has ended")]
     Gone,
 }
+
+/// What a line may be.
+pub trait Line: DeserializeOwned {
+    /// Reads a line, without its newline.
+    ///
+    /// # Errors
+    /// When it is not the JSON of one of these.
+    fn read(line: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(line)
+    }
+}
+
+/// A line of whatever it may be.
+impl Line for Box<RawValue> {}
 
 /// The sending end of a stream of lines. The stream ends when its last clone is dropped.
 #[derive(Debug)]
@@ -163,7 +178,7 @@ pub struct LineStream<T> {
     kind: PhantomData<fn() -> T>,
 }
 
-impl<T: DeserializeOwned> LineStream<T> {
+impl<T: Line> LineStream<T> {
     pub(crate) const fn new(body: Incoming, limit: usize, meter: Meter) -> Self {
         Self { body: Some(body), splitter: Splitter::new(limit), meter, kind: PhantomData }
     }
@@ -236,9 +251,9 @@ impl Splitter {
     }
 
     /// The next line's message, or none until more has been pushed.
-    pub(crate) fn message<T: DeserializeOwned>(&mut self) -> Result<Option<T>, WireError> {
+    pub(crate) fn message<T: Line>(&mut self) -> Result<Option<T>, WireError> {
         let Some(line) = self.line()? else { return Ok(None) };
-        serde_json::from_slice(&line).map(Some).map_err(WireError::Malformed)
+        T::read(&line).map(Some).map_err(WireError::Malformed)
     }
 
     /// The next whole line without its newline, or none until more has been pushed.

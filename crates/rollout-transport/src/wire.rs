@@ -8,6 +8,8 @@ use rollout_core::duration::as_ms;
 use rollout_core::{Incarnation, RunId, TimeBudget, WorkerId};
 use serde::{Deserialize, Serialize};
 
+use crate::lines::Line;
+
 /// From the worker to the coordinator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -55,6 +57,35 @@ impl Up {
     pub const fn beat(beat: u64) -> Self {
         Self::Beat { beat, unix_ms: None }
     }
+}
+
+impl Line for Up {
+    fn read(line: &[u8]) -> Result<Self, serde_json::Error> {
+        as_written(line).map_or_else(|| serde_json::from_slice(line), Ok)
+    }
+}
+
+/// A beat exactly as [`Up`] is written: it is nearly every line that a coordinator reads, and serde
+/// keeps all the keys of a line on the heap until it has seen which of the messages it is. Nothing
+/// if it is anything else, or written in any other way.
+fn as_written(line: &[u8]) -> Option<Up> {
+    let rest = line.strip_prefix(b"{\"type\":\"beat\",\"beat\":")?;
+    let (beat, rest) = number(rest)?;
+    let (unix_ms, rest) = match rest.strip_prefix(b",\"unix_ms\":") {
+        Some(rest) => number(rest).map(|(unix_ms, rest)| (Some(unix_ms), rest))?,
+        None => (None, rest),
+    };
+    (rest == b"}").then_some(Up::Beat { beat, unix_ms })
+}
+
+/// The number that the text begins with, as JSON writes it, and what follows.
+fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (number, rest) = text.split_at_checked(digits)?;
+    if digits > 1 && number.first() == Some(&b'0') {
+        return None;
+    }
+    Some((std::str::from_utf8(number).ok()?.parse().ok()?, rest))
 }
 
 /// The durations of a worker that the coordinator must agree with.
@@ -140,6 +171,8 @@ pub enum Down {
 const fn is_zero(ms: &u64) -> bool {
     *ms == 0
 }
+
+impl Line for Down {}
 
 /// Why a worker's epoch is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,6 +261,8 @@ impl WireError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const ULID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
@@ -270,6 +305,34 @@ mod tests {
             (Down::Stopping, "{\"type\":\"stopping\"}"),
         ] {
             assert_eq!(serde_json::to_string(&down).unwrap(), line);
+        }
+    }
+
+    proptest! {
+        /// Beats, and what comes of them when pieces of one are put together otherwise.
+        #[test]
+        fn a_line_read_quickly_is_what_serde_makes_of_it(
+            (beat, unix_ms) in (any::<u64>(), any::<Option<u64>>()),
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "{", "}", "\"type\":\"beat\"", ",", "\"beat\":", "\"unix_ms\":", "0", "07",
+                    "7", "18446744073709551615", "18446744073709551616", "-1", "1.0", "1e3", " ",
+                    "null", "\"x\":1",
+                ]),
+                0..10,
+            ),
+        ) {
+            let up = Up::Beat { beat, unix_ms };
+            let line = serde_json::to_vec(&up).unwrap();
+            prop_assert_eq!(as_written(&line), Some(up));
+            let begun = "{\"type\":\"beat\",\"beat\":";
+            for line in [pieces.concat(), format!("{begun}{}", pieces.concat())] {
+                if let Some(quick) = as_written(line.as_bytes()) {
+                    prop_assert_eq!(quick, serde_json::from_str(&line).unwrap());
+                }
+                let read = Up::read(line.as_bytes()).ok();
+                prop_assert_eq!(read, serde_json::from_str(&line).ok());
+            }
         }
     }
 

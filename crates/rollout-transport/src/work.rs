@@ -9,6 +9,8 @@ use rollout_core::{Incarnation, JobId, JobSpec, WorkerId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::lines::Line;
+
 /// The longest line of work, in bytes, either way.
 pub const MAX_LINE: usize = 4 * 1024 * 1024;
 /// A sender cuts a [`Done`](WorkUp::Done) or [`Grant`](WorkDown::Grant) at about this size, in bytes.
@@ -17,6 +19,11 @@ pub const LINE_TARGET: usize = 256 * 1024;
 pub const MAX_PARAMS: usize = 1024 * 1024;
 /// The largest blob, in bytes.
 pub const MAX_BLOB: u64 = 1024 * 1024 * 1024;
+
+impl Line for WorkUp {}
+impl Line for WorkDown {}
+impl Line for Followed {}
+impl Line for JobSpec {}
 
 /// From the worker to the coordinator, on `POST /v1/work`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
