@@ -82,10 +82,10 @@ class Server:
         return told is None
 
     def _watch(self) -> bool | None:
-        """Watches while handlers are run or answers lie about, then waits until it has to again or
-        the end comes."""
+        """Looks once a moment while handlers are run or answers lie about, then waits until it has to
+        again or the end comes."""
         while True:
-            seen = self._turns
+            turns, flushed = self._turns, self._wire.flushed
             try:
                 told = self._told.get(timeout=_MOMENT)
             except Empty:
@@ -93,14 +93,20 @@ class Server:
             else:
                 if told is not True:
                     return told
-            if self._turns != seen:
+                # The moment begins now.
+                continue
+            if self._turns != turns:
                 continue
             if self._turn:
                 self._take_over()
                 continue
+            # Whoever writes takes all there is: then nothing has lain about for a moment.
+            if self._wire.flushed != flushed or self._wire.flush():
+                continue
             self._watched = False
-            if self._turns == seen and not self._wire.flush():
+            if self._turns == turns and not self._wire.flush():
                 return self._told.get()
+            self._watched = True
 
     def _watch_on(self) -> None:
         if not self._watched:

@@ -35,6 +35,8 @@ class Wire:
         self._at = 0
         self._writing = threading.Lock()
         self._queued: list[bytes] = []
+        self.flushed = 0
+        """How often something was written."""
         self.max_frame = 2**32 - 1
         self.before_wait: Callable[[], object] = self.flush
 
@@ -88,6 +90,7 @@ class Wire:
             return
         data = self._queued[0] if count == 1 else b"".join(self._queued[:count])
         del self._queued[:count]
+        self.flushed += 1
         try:
             self._socket.sendall(data)
         except OSError:

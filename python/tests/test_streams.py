@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import logging
 import threading
 import time
 import unittest
 from typing import TYPE_CHECKING
+from unittest import mock
 
 from rollout_plugin import BadParams, Call, Cancelled, Plugin, Reply, method
 from rollout_plugin._parts import Lane
+from rollout_plugin._wire import Wire
 from rollout_plugin.testing import CallError, Host
 from tests import test_rollout_plugin as raw
 
@@ -30,6 +33,7 @@ class Talker(Plugin):
         super().__init__(config)
         self.ended: list[str] = []
         self.gate = threading.Semaphore(0)
+        self.over = threading.Event()
         self.busy = self.most = 0
         Talker.made = self
 
@@ -99,6 +103,26 @@ class Talker(Plugin):
             self.gate.acquire(timeout=10)
         call.part("dropped")
         return Reply([params, call.remaining > 0], call.payload)
+
+    @method
+    def quick(self, params: object, call: Call) -> None:
+        end = time.thread_time() + 2e-4
+        while time.thread_time() < end:
+            # Whoever waits for Python has it.
+            time.sleep(0)
+
+    @method
+    def chat(self, params: object, call: Call) -> None:
+        while not self.over.is_set():
+            logging.warning("still here")
+
+    @method
+    def until_over(self, params: float, call: Call) -> bool:
+        return self.over.wait(params)
+
+    @method
+    def end(self, params: object, call: Call) -> None:
+        self.over.set()
 
     @method
     async def aeach(self, params: object, call: Call) -> object:
@@ -260,6 +284,34 @@ class Batches(unittest.TestCase):
             Talker.made.gate.release()
             self.assertEqual(host.read()[0]["n"], n + 1)
         self.assertEqual(host.read()[0], {"t": "reply", "id": 7, "result": None})
+
+    def test_answers_of_quick_items_go_out_many_at_a_time(self) -> None:
+        host = raw.Host(self, Talker)
+        items = [{"n": n, "params": None} for n in range(1000)]
+        batch = {"t": "batch", "id": 7, "method": "quick", "items": items, "timeout_ms": 9000}
+        begin = time.monotonic()
+        with mock.patch.object(Wire, "_send", autospec=True, side_effect=Wire._send) as sent:
+            host.wire.write(batch)
+            while host.read()[0]["t"] == "item":
+                pass
+        # One each 5 ms, and whoever watches may add one each 5 ms.
+        moments = (time.monotonic() - begin) / 0.005
+        self.assertLess(sent.call_count, 2 * moments + 10)
+
+    def test_a_call_that_waits_keeps_no_other_although_a_third_one_writes(self) -> None:
+        host = raw.Host(self, Talker)
+        items = [{"n": 0, "params": None}]
+        batch = {"t": "batch", "id": 7, "method": "chat", "items": items, "timeout_ms": 9000}
+        host.wire.write(batch)
+        self.assertEqual(host.read()[0]["t"], "log")
+        host.send(8, "until_over", 5)
+        host.send(9, "end")
+        answers: dict[int, object] = {}
+        while len(answers) < 3:
+            message = host.read()[0]
+            if message["t"] == "reply":
+                answers[message["id"]] = message["result"]
+        self.assertIs(answers[8], True)
 
     def test_items_of_async_handlers_run_side_by_side_up_to_the_limit(self) -> None:
         with Host(Talker) as host:
