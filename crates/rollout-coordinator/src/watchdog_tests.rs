@@ -74,6 +74,43 @@ fn connections_that_are_not_served_are_a_stall_however_often_the_engine_looks() 
     assert_eq!(reported.iter().sum::<Duration>(), credited);
 }
 
+/// Pulses that come so far apart while the engine looks every 10 ms; all that is reported.
+fn pulses(watchdog: &mut Watchdog, now: &mut Mono, apart: Duration, span: Duration) -> Duration {
+    let (end, mut pulsed) = (*now + span, *now);
+    let (mut credited, mut reported) = (Duration::ZERO, Duration::ZERO);
+    while *now < end {
+        *now += ms(10);
+        credited += watchdog.look(*now);
+        reported += watchdog.report().unwrap_or_default();
+        if *now >= pulsed + apart {
+            pulsed = *now;
+            watchdog.pulse(*now, *now);
+        }
+    }
+    assert!(credited.saturating_sub(reported) <= UNSAID + apart, "{credited:?}, {reported:?}");
+    reported
+}
+
+#[test]
+fn connections_that_are_late_for_ever_hold_verdicts_for_a_minute_and_then_have_to_prove_themselves()
+{
+    let (mut watchdog, mut now) = (Watchdog::new(Mono(0)), Mono(0));
+    for apart in [ms(400), ms(3_000), ms(86_400_000)] {
+        let held = pulses(&mut watchdog, &mut now, apart, ms(600_000));
+        assert!(held >= LONGEST_HOLD && held <= LONGEST_HOLD + apart.min(ms(1_000)), "{held:?}");
+        assert!(!watchdog.is_stalled());
+        let held = pulses(&mut watchdog, &mut now, apart.min(ms(5_000)), ms(600_000));
+        assert_eq!(held, Duration::ZERO, "until they are served in time, nothing is held");
+        // What the engine itself was stopped for counts as ever, and is said at once.
+        now += ms(7_000);
+        assert_eq!(watchdog.look(now), ms(7_000));
+        assert_eq!(watchdog.report(), Some(ms(7_000)));
+        assert_eq!(pulses(&mut watchdog, &mut now, ms(50), LONGEST_HOLD - ms(1_000)), ms(0));
+        assert_eq!(pulses(&mut watchdog, &mut now, ms(400), ms(2_000)), ms(0), "not all of it");
+        assert_eq!(pulses(&mut watchdog, &mut now, ms(50), ms(2_000)), ms(0));
+    }
+}
+
 /// How fine virtual time is.
 const STEP: Duration = ms(5);
 const ACK_TIMEOUT: Duration = ms(1_000);
@@ -158,6 +195,9 @@ struct World {
     /// When the coordinator runs again after a stop, and when it last sent a pulse.
     continued: Mono,
     pulse_sent: Mono,
+    /// The connections are served no more often than so, and were served then.
+    round: Duration,
+    served: Mono,
     inbox: VecDeque<Option<(usize, Said)>>,
     reported: Vec<Duration>,
     /// How often somebody was suspected who is not to die.
@@ -195,6 +235,8 @@ impl World {
             workers: fleet,
             continued: now,
             pulse_sent: now,
+            round: STEP,
+            served: now,
             inbox: VecDeque::new(),
             reported: Vec::new(),
             suspected: 0,
@@ -220,7 +262,10 @@ impl World {
                 self.workers[n].live(self.now, served, jitter);
             }
             if runs {
-                self.serve_connections();
+                if self.now >= self.served + self.round {
+                    self.served = self.now;
+                    self.serve_connections();
+                }
                 self.look();
             } else {
                 self.continued = end;
@@ -318,6 +363,23 @@ fn in_a_hundred_stops_of_1_to_60_s_nobody_alive_is_suspected_or_fails_and_each_i
     world.pass(ms(20_000), true);
     assert_eq!(world.workers.iter().filter(|w| w.failed).count(), 5, "the dead, and they alone");
     assert_eq!(world.suspected, 0, "that they gave up a stopped coordinator says nothing");
+}
+
+#[test]
+fn a_worker_fails_in_time_and_a_minute_though_its_coordinator_serves_connections_late_for_ever() {
+    let mut world = World::new(20, 3);
+    world.round = ms(400);
+    world.pass(ms(3_000), true);
+    world.workers[0].dies = Some(world.now);
+    world.pass(ms(5_750) + LONGEST_HOLD, true);
+    assert!(world.workers[0].failed);
+    // Once the hold is used up, who dies is found as if nothing were the matter.
+    for victim in 1..5 {
+        world.workers[victim].dies = Some(world.now);
+        world.pass(ms(6_500), true);
+        assert!(world.workers[victim].failed);
+    }
+    assert_eq!((world.suspected, world.reported.iter().sum()), (0, LONGEST_HOLD));
 }
 
 proptest! {
