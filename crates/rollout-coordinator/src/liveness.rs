@@ -1,80 +1,46 @@
 //! Liveness: who is alive, who is suspected, who has failed.
 //!
 //! A pure state machine, `(now, input) -> effects` and [`next_wake`](Liveness::next_wake): no
-//! clock, no I/O. Each worker has one valid entry among the wakes, for the instant at which it next
-//! has to be looked at. A beat only moves the worker's own record; the entry is re-armed when it
-//! comes up (lazily), so a beat costs one look-up.
+//! clock, no I/O. A beat only moves the worker's own record, so that it costs one look-up. Who is
+//! silent is found by sweeps over the whole fleet, early enough to be in a heap when its instant
+//! comes.
 
+mod fleet;
 pub(crate) mod fold;
-mod wakes;
+mod record;
 mod words;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use rollout_core::{Incarnation, Mono, TimeBudget, WorkerId};
 
+pub use record::REMEMBERED;
 pub use words::{Effect, Registration, Stale, State, Suspicion};
 
-use fold::Fold;
-use wakes::Wakes;
-
-/// How long a worker that failed or left is remembered.
-pub const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
+use fleet::Fleet;
+use record::{Contact, NEVER, Rules, Worker};
 
 /// When one is looked at again of whom a beat is on its way.
 const SPARED: Duration = Duration::from_millis(1);
 
-/// What this coordinator has heard of a worker's epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Contact {
-    /// Its registration is not on disk and so not answered: it does not beat yet, and no deadline
-    /// runs.
-    Unanswered,
-    /// Its registration is answered, and its first beat awaited.
-    Answered,
-    /// It is known from before the coordinator's start, which cut its connection.
-    Restored,
-    /// It has beaten.
-    Heard,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Worker {
-    incarnation: Incarnation,
-    epoch: u64,
-    /// The last accepted beat, or the answer to the registration, or the coordinator's start; the
-    /// end, for one that failed or left.
-    beat: Mono,
-    /// The total credit at `beat`, in nanoseconds: what came later is added to the deadline.
-    credit: u64,
-    /// The instant of its one valid wake.
-    wake: Mono,
-    state: State,
-    contact: Contact,
-}
-
 /// The state machine.
 #[derive(Debug)]
 pub struct Liveness {
-    budget: TimeBudget,
+    rules: Rules,
     capacity: usize,
-    workers: HashMap<WorkerId, Worker, Fold>,
-    wakes: Wakes,
+    fleet: Fleet,
     live: usize,
     /// The highest epoch of whoever was forgotten: what was recorded of it may be there still, so
     /// that a worker that is not known begins above.
     floor: u64,
-    /// All the stalls of this coordinator so far, in nanoseconds.
-    credit: u64,
 }
 
 impl Liveness {
     /// A fleet of at most `capacity` live workers, empty.
     #[must_use]
     pub fn new(budget: TimeBudget, capacity: usize) -> Self {
-        let (workers, wakes) = (HashMap::default(), Wakes::default());
-        Self { budget, capacity, workers, wakes, live: 0, floor: 0, credit: 0 }
+        let fleet = Fleet::new(budget.heartbeat_interval);
+        Self { rules: Rules { budget, credit: 0 }, capacity, fleet, live: 0, floor: 0 }
     }
 
     /// Takes over a worker from before the coordinator's restart. A live one has a full deadline
@@ -107,7 +73,7 @@ impl Liveness {
         incarnation: Incarnation,
         known_epoch: Option<u64>,
     ) -> Registration {
-        let before = self.workers.get(&id).copied();
+        let before = self.fleet.get(id).copied();
         if let Some(worker) = before {
             match (worker.incarnation == incarnation, worker.state.is_live()) {
                 (true, true) => return Registration::Resumed { epoch: worker.epoch },
@@ -121,7 +87,8 @@ impl Liveness {
             return Registration::Full;
         }
         self.live += usize::from(!was_live);
-        let epoch = before.map_or(self.floor, |w| w.epoch).max(known_epoch.unwrap_or(0)) + 1;
+        let named = known_epoch.unwrap_or(0);
+        let epoch = before.map_or(self.floor, |w| w.epoch).max(named) + 1;
         self.put(now, id, epoch, incarnation, (State::Registered, Contact::Unanswered));
         Registration::New { epoch }
     }
@@ -134,17 +101,14 @@ impl Liveness {
         incarnation: Incarnation,
         (state, contact): (State, Contact),
     ) {
-        let (beat, wake, credit) = (now, now, self.credit);
-        let mut worker = Worker { incarnation, epoch, beat, credit, wake, state, contact };
-        worker.wake = self.wanted(&worker);
-        self.wakes.push(worker.wake, id);
-        self.workers.insert(id, worker);
+        let (beat, wake, credit) = (now, NEVER, self.rules.credit);
+        self.fleet.insert(id, Worker { incarnation, epoch, beat, credit, wake, state, contact });
     }
 
     /// The registration of the worker's `epoch` is on disk and answered: from now on its deadline
     /// runs.
     pub fn answered(&mut self, now: Mono, id: WorkerId, epoch: u64) {
-        let credit = self.credit;
+        let credit = self.rules.credit;
         if let Some(worker) = self.of_epoch(id, epoch)
             && worker.contact == Contact::Unanswered
         {
@@ -157,8 +121,8 @@ impl Liveness {
     /// # Errors
     /// When that epoch has ended; the beat then counts for nothing.
     pub fn beat(&mut self, now: Mono, id: WorkerId, epoch: u64) -> Result<Option<Effect>, Stale> {
-        let credit = self.credit;
-        let worker = self.workers.get_mut(&id).ok_or(Stale::Failed)?;
+        let credit = self.rules.credit;
+        let worker = self.fleet.get_mut(id).ok_or(Stale::Failed)?;
         match worker.state {
             _ if worker.epoch != epoch => return Err(Stale::Superseded),
             State::Failed => return Err(Stale::Failed),
@@ -174,12 +138,7 @@ impl Liveness {
         if effect.is_some() {
             worker.state = State::Ready;
         }
-        // A beat puts everything off, but what ends a suspicion or a grace lets the next begin.
-        let sooner = effect.is_some() || worker.contact == Contact::Restored;
         (worker.contact, worker.beat, worker.credit) = (Contact::Heard, now, credit);
-        if sooner {
-            self.rearm(id);
-        }
         Ok(effect)
     }
 
@@ -187,19 +146,19 @@ impl Liveness {
     /// check epochs and incarnations.
     #[cfg(feature = "faults")]
     pub fn revive(&mut self, id: WorkerId, epoch: u64, incarnation: Option<Incarnation>) {
-        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let Some(worker) = self.fleet.get_mut(id) else { return };
         worker.epoch = epoch;
         worker.incarnation = incarnation.unwrap_or(worker.incarnation);
         if !worker.state.is_live() {
             worker.state = State::Ready;
             self.live += 1;
         }
-        self.rearm(id);
+        self.fleet.arm(&self.rules, id);
     }
 
     /// The worker, if a deadline runs for this very epoch.
     fn of_epoch(&mut self, id: WorkerId, epoch: u64) -> Option<&mut Worker> {
-        self.workers.get_mut(&id).filter(|w| w.epoch == epoch && w.state.is_live())
+        self.fleet.get_mut(id).filter(|w| w.epoch == epoch && w.state.is_live())
     }
 
     /// The connection of the worker's `epoch` ended.
@@ -209,7 +168,6 @@ impl Liveness {
             return None;
         }
         worker.state = State::Suspected;
-        self.rearm(id);
         Some(Effect::Suspected(Suspicion::ConnectionLost))
     }
 
@@ -218,7 +176,6 @@ impl Liveness {
         let Some(worker) = self.of_epoch(id, epoch) else { return false };
         let news = worker.state != State::Draining;
         worker.state = State::Draining;
-        self.rearm(id);
         news
     }
 
@@ -228,19 +185,20 @@ impl Liveness {
         worker.state = State::Deregistered;
         worker.beat = now;
         self.live -= 1;
-        self.rearm(id);
         true
     }
 
     /// The coordinator itself was stopped for `stall`: that is nobody's fault.
     pub fn credit(&mut self, stall: Duration) {
-        self.credit += u64::try_from(stall.as_nanos()).unwrap_or(u64::MAX);
+        let stall = u64::try_from(stall.as_nanos()).unwrap_or(u64::MAX);
+        self.rules.credit = self.rules.credit.saturating_add(stall);
     }
 
-    /// The next instant at which [`expire`](Self::expire) may have something to do.
+    /// The next instant at which [`expire`](Self::expire) may have something to do, if it comes
+    /// before the next [`scan_tick`](Self::scan_tick), at which it is to be called in any case.
     #[must_use]
     pub fn next_wake(&self) -> Option<Mono> {
-        self.wakes.next()
+        self.fleet.next()
     }
 
     /// Everything that the time until `now` has brought about, deadline by deadline.
@@ -256,36 +214,30 @@ impl Liveness {
         mut beats: impl FnMut(WorkerId) -> bool,
         mut effect: impl FnMut(WorkerId, u64, Effect),
     ) {
-        loop {
-            while let Some((wake, id)) = self.wakes.pop(now) {
-                let due = self.workers.get(&id).copied().filter(|w| w.wake == wake);
-                let Some(worker) = due else { continue };
-                if self.is_over(now, &worker) && beats(id) {
-                    self.wake_at(now + SPARED, id);
-                    continue;
-                }
-                if let Some(happened) = self.look(now, id, &worker) {
-                    effect(id, worker.epoch, happened);
-                }
-                self.renew(id, |_| true);
+        self.fleet.sweep(&self.rules, now);
+        while let Some(id) = self.fleet.pop(now) {
+            let Some(worker) = self.fleet.get(id).copied() else { continue };
+            if self.is_over(now, &worker) && beats(id) {
+                self.fleet.arm_at(now + SPARED, id);
+                continue;
             }
-            let Some(opened) = self.wakes.open(now) else { return };
-            for &id in &opened.ids {
-                self.renew(id, |wake| opened.contains(wake));
+            if let Some(happened) = self.look(now, id, &worker) {
+                effect(id, worker.epoch, happened);
             }
+            self.fleet.arm(&self.rules, id);
         }
     }
 
     /// The longest pause between two looks at the deadlines.
     #[must_use]
     pub fn scan_tick(&self) -> Duration {
-        self.budget.scan_tick()
+        self.rules.budget.scan_tick()
     }
 
     /// The process that last registered under this id.
     #[must_use]
     pub fn incarnation(&self, id: WorkerId) -> Option<Incarnation> {
-        self.workers.get(&id).map(|w| w.incarnation)
+        self.fleet.get(id).map(|w| w.incarnation)
     }
 
     /// How many workers have a running deadline.
@@ -300,7 +252,7 @@ impl Liveness {
             if now < worker.beat + REMEMBERED {
                 return None;
             }
-            self.workers.remove(&id);
+            self.fleet.remove(id);
             self.floor = self.floor.max(worker.epoch);
             return Some(Effect::Forgotten);
         }
@@ -308,13 +260,12 @@ impl Liveness {
             self.put_off(now, id);
             return None;
         }
-        let credited = self.credited(worker);
-        let deadline = self.budget.deadline(worker.beat) + credited;
+        let (credited, deadline) = (self.rules.credited(worker), self.rules.deadline(worker));
         let (state, beat, effect) = if now > deadline {
-            let overdue = now.since(self.budget.due(worker.beat));
+            let overdue = now.since(self.rules.budget.due(worker.beat));
             let overshoot = now.since(deadline);
             (State::Failed, now, Effect::Failed { overdue, overshoot, credited })
-        } else if now >= self.suspicion(worker) && worker.state != State::Draining {
+        } else if now >= self.rules.suspicion(worker) && worker.state != State::Draining {
             if worker.state == State::Suspected {
                 return None;
             }
@@ -324,7 +275,7 @@ impl Liveness {
             return None;
         };
         self.live -= usize::from(!state.is_live());
-        if let Some(worker) = self.workers.get_mut(&id) {
+        if let Some(worker) = self.fleet.get_mut(id) {
             worker.state = state;
             worker.beat = beat;
         }
@@ -334,61 +285,14 @@ impl Liveness {
     /// Whether the worker's deadline runs and has passed.
     fn is_over(&self, now: Mono, worker: &Worker) -> bool {
         let runs = worker.state.is_live() && worker.contact != Contact::Unanswered;
-        runs && now > self.budget.deadline(worker.beat) + self.credited(worker)
+        runs && now > self.rules.deadline(worker)
     }
 
     /// Begins the deadline anew, for as long as the worker is not answered.
     fn put_off(&mut self, now: Mono, id: WorkerId) {
-        let credit = self.credit;
-        if let Some(worker) = self.workers.get_mut(&id) {
+        let credit = self.rules.credit;
+        if let Some(worker) = self.fleet.get_mut(id) {
             (worker.beat, worker.credit) = (now, credit);
-        }
-    }
-
-    const fn credited(&self, worker: &Worker) -> Duration {
-        Duration::from_nanos(self.credit.saturating_sub(worker.credit))
-    }
-
-    fn suspicion(&self, worker: &Worker) -> Mono {
-        let silent = self.budget.suspicion(worker.beat);
-        let silent = match worker.contact {
-            Contact::Restored => silent.max(worker.beat + self.budget.worker_self_fence_timeout),
-            _ => silent,
-        };
-        silent + self.credited(worker)
-    }
-
-    /// When `worker` has to be looked at next. A worker has failed only *after* its deadline,
-    /// hence the nanosecond.
-    fn wanted(&self, worker: &Worker) -> Mono {
-        let deadline = self.budget.deadline(worker.beat) + self.credited(worker);
-        let failure = deadline + Duration::from_nanos(1);
-        match worker.state {
-            State::Registered | State::Ready => self.suspicion(worker).min(failure),
-            State::Suspected | State::Draining => failure,
-            State::Failed | State::Deregistered => worker.beat + REMEMBERED,
-        }
-    }
-
-    /// Adds a wake if the worker has to be looked at before the one it has.
-    fn rearm(&mut self, id: WorkerId) {
-        let Some(wanted) = self.workers.get(&id).map(|w| self.wanted(w)) else { return };
-        if self.workers.get(&id).is_some_and(|w| wanted < w.wake) {
-            self.wake_at(wanted, id);
-        }
-    }
-
-    /// Replaces a wake that was taken out, if it was the worker's valid one.
-    fn renew(&mut self, id: WorkerId, valid: impl FnOnce(Mono) -> bool) {
-        let Some(worker) = self.workers.get(&id).filter(|w| valid(w.wake)) else { return };
-        self.wake_at(self.wanted(worker), id);
-    }
-
-    /// From now on this is the worker's valid wake.
-    fn wake_at(&mut self, wake: Mono, id: WorkerId) {
-        if let Some(worker) = self.workers.get_mut(&id) {
-            worker.wake = wake;
-            self.wakes.push(wake, id);
         }
     }
 }

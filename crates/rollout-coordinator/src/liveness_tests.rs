@@ -210,7 +210,7 @@ fn a_worker_that_comes_back_for_ever_leaves_no_trail_in_the_heap() {
         at += ms(100);
         expire(&mut fleet, at);
     }
-    assert!(fleet.wakes.len() < 20, "{} entries for one worker", fleet.wakes.len());
+    assert!(fleet.fleet.soon() < 20, "{} entries for one worker", fleet.fleet.soon());
 }
 
 #[test]
@@ -258,4 +258,18 @@ fn a_stall_right_after_a_restart_also_puts_off_the_suspicion_of_who_was_known_be
     fleet.credit(ms(10_000));
     assert_eq!(expire(&mut fleet, START + ms(13_999)), []);
     assert_eq!(expire(&mut fleet, START + ms(14_000)).len(), 1);
+}
+
+#[test]
+fn who_beats_on_time_is_never_queued() {
+    let (mut fleet, at) = (fleet(), START);
+    join(&mut fleet, at, worker(1), process(1));
+    for late in 1..2_000 {
+        // The beat, and the looks between, at the pace and with the jitter that there may be.
+        fleet.beat(at + ms(500 * late + late % 20), worker(1), 1).unwrap();
+        for look in 0..10 {
+            assert_eq!(expire(&mut fleet, at + ms(500 * late + 20 + 48 * look)), []);
+            assert_eq!(fleet.next_wake(), None);
+        }
+    }
 }
