@@ -23,6 +23,9 @@ use record::{Contact, NEVER, Rules, Worker};
 /// When one is looked at again of whom a beat is on its way.
 const SPARED: Duration = Duration::from_millis(1);
 
+/// The highest epoch that a worker is believed to have had, so that there is always a next one.
+const HIGHEST_NAMED: u64 = u64::MAX / 2;
+
 /// The state machine.
 #[derive(Debug)]
 pub struct Liveness {
@@ -87,7 +90,7 @@ impl Liveness {
             return Registration::Full;
         }
         self.live += usize::from(!was_live);
-        let named = known_epoch.unwrap_or(0);
+        let named = known_epoch.unwrap_or(0).min(HIGHEST_NAMED);
         let epoch = before.map_or(self.floor, |w| w.epoch).max(named) + 1;
         self.put(now, id, epoch, incarnation, (State::Registered, Contact::Unanswered));
         Registration::New { epoch }
@@ -106,11 +109,11 @@ impl Liveness {
     }
 
     /// The registration of the worker's `epoch` is on disk and answered: from now on its deadline
-    /// runs.
+    /// runs. Answered again, because the worker did not hear it, it runs anew: so does its fence.
     pub fn answered(&mut self, now: Mono, id: WorkerId, epoch: u64) {
         let credit = self.rules.credit;
         if let Some(worker) = self.of_epoch(id, epoch)
-            && worker.contact == Contact::Unanswered
+            && worker.contact != Contact::Heard
         {
             (worker.contact, worker.beat, worker.credit) = (Contact::Answered, now, credit);
         }

@@ -195,7 +195,7 @@ impl Modelled {
 
 fn answer(fleet: &mut Liveness, model: &mut Model, now: Mono, n: u8) {
     let (epoch, credit) = (model.epoch(n), model.credit);
-    if let Some(w) = model.of(n).filter(|w| w.contact == Contact::Unanswered) {
+    if let Some(w) = model.of(n).filter(|w| w.contact != Contact::Heard) {
         (w.contact, w.since, w.credit) = (Contact::Answered, now, credit);
     }
     fleet.answered(now, worker(n), epoch);

@@ -233,7 +233,6 @@ fn a_worker_whose_registration_waits_for_the_disk_is_not_failed_for_it() {
     assert_eq!(expire(&mut fleet, at + ms(3_600_000)), []);
     let answered = at + ms(3_600_001);
     fleet.answered(answered, worker(1), 1);
-    fleet.answered(answered + ms(100), worker(1), 1);
     let effects = expire(&mut fleet, answered + ms(1500));
     assert_eq!(effects, [(worker(1), 1, Effect::Suspected(Suspicion::MissedBeats))]);
     assert_eq!(expire(&mut fleet, answered + ms(5750)), []);
@@ -271,5 +270,47 @@ fn who_beats_on_time_is_never_queued() {
             assert_eq!(expire(&mut fleet, at + ms(500 * late + 20 + 48 * look)), []);
             assert_eq!(fleet.next_wake(), None);
         }
+    }
+}
+
+#[test]
+fn a_registration_that_is_answered_again_begins_the_deadline_again_like_the_fence() {
+    let (at, again) = (START + ms(10_000), START + ms(13_000));
+    let mut restored = fleet();
+    restored.restore(at, worker(1), 1, process(1), State::Ready);
+    let mut registered = fleet();
+    join(&mut registered, at, worker(1), process(1));
+    for mut fleet in [registered, restored] {
+        assert!(fleet.disconnected(worker(1), 1).is_some());
+        // It did not hear the answer; it hears this one, and is cut off before it beats.
+        let resumed = fleet.register(again, worker(1), process(1), None);
+        assert_eq!(resumed, Registration::Resumed { epoch: 1 });
+        fleet.answered(again, worker(1), 1);
+        assert_eq!(expire(&mut fleet, again + ms(5_750)), [], "its fence may fall at 4 s");
+        let verdict = expire(&mut fleet, again + ms(5_750) + NANO);
+        assert_eq!(verdict, [(worker(1), 1, failed(NANO, ms(0)))]);
+    }
+}
+
+#[test]
+fn a_worker_that_beats_moves_its_deadline_by_no_registration() {
+    let (mut fleet, at) = (fleet(), START + ms(10_000));
+    join(&mut fleet, at, worker(1), process(1));
+    fleet.beat(at, worker(1), 1).unwrap();
+    fleet.register(at + ms(3_000), worker(1), process(1), None);
+    fleet.answered(at + ms(3_000), worker(1), 1);
+    assert_eq!(expire(&mut fleet, at + ms(5_750) + NANO), [(worker(1), 1, failed(NANO, ms(0)))]);
+}
+
+#[test]
+fn whatever_epoch_a_worker_names_there_is_a_next_one() {
+    let mut fleet = fleet();
+    let mut last = 0;
+    for n in 1..=3 {
+        let named = if n == 1 { Some(u64::MAX) } else { None };
+        let outcome = fleet.register(START, worker(1), process(n), named);
+        let Registration::New { epoch } = outcome else { panic!("{outcome:?}") };
+        assert!(epoch > last, "{epoch} after {last}");
+        last = epoch;
     }
 }
