@@ -91,6 +91,12 @@ impl Clock for SystemClock {
     }
 }
 
+/// The processor time that this thread has had, for measurements.
+#[must_use]
+pub fn processor_time() -> Duration {
+    read(ClockId::CLOCK_THREAD_CPUTIME_ID).since(Mono::default())
+}
+
 /// Reading these clocks fails only for an id the kernel does not know, which POSIX rules out.
 fn read(id: ClockId) -> Mono {
     clock_gettime(id).map_or(Mono::default(), |at| Mono::default() + Duration::from(at))
@@ -107,6 +113,12 @@ mod tests {
         assert_eq!(Mono(3).since(Mono(5)), Duration::ZERO);
         assert_eq!(Mono(3).before(Duration::from_nanos(5)), Mono(0));
         assert_eq!(Mono(u64::MAX) + Duration::MAX, Mono(u64::MAX));
+    }
+
+    #[test]
+    fn a_thread_has_processor_time_while_it_works() {
+        let before = processor_time();
+        while processor_time() == before {}
     }
 
     #[test]

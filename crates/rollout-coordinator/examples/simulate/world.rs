@@ -1,18 +1,25 @@
 //! The fleet, the coordinator's stops, and what is checked.
 
+mod judge;
+
 use std::fs;
 use std::time::{Duration, Instant};
 
 use rollout_coordinator::liveness::{Effect, Liveness, Registration, Stale, Suspicion};
-use rollout_coordinator::watchdog::{TICK, Watchdog};
+use rollout_coordinator::watchdog::{TICK, TOLERATED, Watchdog};
 use rollout_core::{Incarnation, Mono, TimeBudget, WorkerId};
+
+use crate::meter::{Meter, reading};
 
 /// How fine virtual time is, and how often the coordinator looks.
 const STEP: Duration = Duration::from_millis(1);
-/// No faults at the end, so that every verdict has come.
-const CALM_MS: u64 = 12_000;
-/// Verdicts may be so late, and not a step later.
-const TOLERABLE: Duration = Duration::from_millis(50);
+/// The shortest and the longest stop of the coordinator; some are too short to be a stall.
+const STOP_MS: [u64; 2] = [100, 9_100];
+/// How long somebody is cut off, at least and at most.
+const CUT_MS: [u64; 2] = [200, 10_200];
+/// No faults at the end, so that every verdict has come: it may have a stop to wait for, then the
+/// deadline, and what waited in the sockets.
+const CALM: Duration = Duration::from_millis(STOP_MS[1] + 5_750 + 1_150);
 /// Waiting beats that are read in a step after a stop.
 const READ_IN_A_STEP: usize = 100_000;
 /// Beats are planned at most so far ahead.
@@ -32,17 +39,27 @@ pub(crate) struct Report {
     pub(crate) beating: Duration,
     pub(crate) ticking: Duration,
     pub(crate) longest_tick: Duration,
+    /// Storing each beat's instant in an array, in the same order.
+    pub(crate) storing: Duration,
     pub(crate) took: Duration,
     pub(crate) beats: u64,
     pub(crate) ticks: u64,
     pub(crate) bytes: u64,
+    /// Of verdicts that no stop made late.
     pub(crate) overshoot: Duration,
+    /// Of those that fell into a stop too short to be a stall.
+    pub(crate) stopped_overshoot: Duration,
     pub(crate) killed: u64,
+    /// Killed ones that have failed, and so have been replaced.
+    pub(crate) replaced: u64,
     pub(crate) cut: u64,
     pub(crate) failed: u64,
     pub(crate) suspected: u64,
     pub(crate) recovered: u64,
+    /// Stops that are a stall, whenever the last pulse was.
     pub(crate) stops: u64,
+    /// Those that are one only if it was some time ago.
+    pub(crate) doubtful: u64,
     pub(crate) stalls: u64,
     /// Promises that were broken, in words.
     pub(crate) wrong: Vec<String>,
@@ -79,12 +96,26 @@ pub(crate) struct World {
     ring: Vec<Vec<u32>>,
     /// Who has a beat in a socket that is not read.
     sockets: Vec<u32>,
+    /// When it last looked at the deadlines, and all that had been credited then.
+    looked: (Mono, Duration),
     stopped_until: Mono,
     next_stop: Mono,
     pulsed: Mono,
     credited: Duration,
+    /// What it said that it was stopped for.
+    said: Duration,
     random: u64,
+    /// Where beats are stored that are not looked at.
+    stored: Vec<Mono>,
+    meters: Meters,
     report: Report,
+}
+
+#[derive(Debug, Default)]
+struct Meters {
+    beating: Meter,
+    ticking: Meter,
+    storing: Meter,
 }
 
 /// As a ULID is: a moment, here the number, and 80 bits without a pattern.
@@ -111,18 +142,22 @@ impl World {
         let capacity = options.workers as usize;
         let mut world = Self {
             now,
-            end: now + Duration::from_secs(options.seconds) + ms(CALM_MS),
+            end: now + Duration::from_secs(options.seconds) + CALM,
             budget,
             liveness: Liveness::new(budget, capacity),
             watchdog: Watchdog::new(now),
             workers: Vec::new(),
             ring: vec![Vec::new(); RING],
             sockets: Vec::new(),
+            looked: (now, Duration::ZERO),
             stopped_until: now,
             next_stop: now + ms(5_000),
             pulsed: now,
             credited: Duration::ZERO,
+            said: Duration::ZERO,
             random: options.seed.wrapping_mul(2) + 1,
+            stored: vec![now; capacity],
+            meters: Meters::default(),
             report: Report::default(),
         };
         let resident = resident();
@@ -151,6 +186,10 @@ impl World {
         self.random % limit
     }
 
+    fn between(&mut self, [least, most]: [u64; 2]) -> u64 {
+        least + self.below(most - least)
+    }
+
     /// Lets worker `n` beat so many steps from now.
     fn plan(&mut self, n: u32, steps: u64) {
         let step = self.now.0 / 1_000_000 + steps;
@@ -161,7 +200,7 @@ impl World {
         let started = Instant::now();
         while self.now < self.end {
             self.now += STEP;
-            if self.end.since(self.now) > ms(CALM_MS) {
+            if self.end.since(self.now) > CALM {
                 self.inject();
             }
             self.beat();
@@ -170,6 +209,11 @@ impl World {
             }
         }
         self.report.took = started.elapsed();
+        let (meters, reading) = (&self.meters, reading());
+        self.report.beating = meters.beating.total(reading);
+        self.report.ticking = meters.ticking.total(reading);
+        self.report.storing = meters.storing.total(reading);
+        self.report.longest_tick = meters.ticking.longest();
         self.judge();
         self.report
     }
@@ -180,7 +224,7 @@ impl World {
         for _ in 0..1 + workers / 1_000_000 {
             let n = self.below(workers);
             let index = usize::try_from(n).unwrap_or(0);
-            let (kind, silent) = (self.below(20), ms(200 + self.below(10_000)));
+            let (kind, silent) = (self.below(20), ms(self.between(CUT_MS)));
             if self.workers[index].fate != Fate::Alive {
                 continue;
             }
@@ -193,17 +237,19 @@ impl World {
             self.report.cut += u64::from(fate != Fate::Dead);
             self.workers[index].fate = fate;
             // Half of them leave a socket that says so, if the coordinator listens.
-            if silent.as_millis() % 2 == 0 && self.now >= self.stopped_until {
+            let listens = self.now >= self.stopped_until && !self.watchdog.is_stalled();
+            if silent.as_millis() % 2 == 0 && listens {
                 let (n, epoch) = (id(index as u32), self.workers[index].epoch);
                 let lost = self.liveness.disconnected(n, epoch.into());
                 self.report.suspected += u64::from(lost.is_some());
             }
         }
         if self.now >= self.next_stop {
-            let stopped = ms(100 + self.below(9_000));
+            let stopped = ms(self.between(STOP_MS));
             self.stopped_until = self.now + stopped;
             self.next_stop = self.stopped_until + ms(2_000 + self.below(8_000));
-            self.report.stops += u64::from(stopped > ms(400));
+            self.report.stops += u64::from(stopped > TICK + TOLERATED);
+            self.report.doubtful += u64::from(stopped > TOLERATED && stopped <= TICK + TOLERATED);
         }
     }
 
@@ -238,7 +284,10 @@ impl World {
         let credit = self.watchdog.look(now);
         self.liveness.credit(credit);
         self.credited += credit;
-        self.report.stalls += u64::from(self.watchdog.report().is_some());
+        if let Some(stall) = self.watchdog.report() {
+            self.report.stalls += 1;
+            self.said += stall;
+        }
         let read = self.sockets.len().saturating_sub(READ_IN_A_STEP);
         let heard = self.sockets.split_off(read);
         self.hear(&heard);
@@ -250,12 +299,10 @@ impl World {
             return;
         }
         let mut effects = Vec::new();
-        let started = Instant::now();
-        self.liveness.expire(now, |id, epoch, effect| effects.push((id, epoch, effect)));
-        let took = started.elapsed();
-        self.report.ticking += took;
+        self.meters.ticking.time(|| {
+            self.liveness.expire(now, |id, epoch, effect| effects.push((id, epoch, effect)));
+        });
         self.report.ticks += 1;
-        self.report.longest_tick = self.report.longest_tick.max(took);
         for (id, epoch, effect) in effects {
             match effect {
                 Effect::Suspected(Suspicion::MissedBeats) => self.report.suspected += 1,
@@ -265,21 +312,30 @@ impl World {
                 other => self.wrong(format!("{id}: {other:?} out of nothing")),
             }
         }
+        self.looked = (now, self.credited);
     }
 
     fn hear(&mut self, heard: &[u32]) {
         let now = self.now;
-        let mut stale = Vec::new();
-        let started = Instant::now();
-        for &n in heard {
-            let worker = &self.workers[n as usize];
-            match self.liveness.beat(now, id(n), worker.epoch.into()) {
-                Ok(None | Some(Effect::Ready)) => {}
-                Ok(_) => self.report.recovered += 1,
-                Err(why) => stale.push((n, why)),
+        // As the engine has them: in its inbox, one after the other.
+        let said = |n: &u32| (id(*n), u64::from(self.workers[*n as usize].epoch));
+        let inbox: Vec<_> = heard.iter().map(said).collect();
+        let (mut recovered, mut stale) = (0, Vec::new());
+        self.meters.beating.time(|| {
+            for (place, (worker, epoch)) in inbox.iter().enumerate() {
+                match self.liveness.beat(now, *worker, *epoch) {
+                    Ok(None | Some(Effect::Ready)) => {}
+                    Ok(_) => recovered += 1,
+                    Err(why) => stale.push((heard[place], why)),
+                }
             }
-        }
-        self.report.beating += started.elapsed();
+        });
+        self.meters.storing.time(|| {
+            for &n in heard {
+                self.stored[n as usize] = now;
+            }
+        });
+        self.report.recovered += recovered;
         self.report.beats += heard.len() as u64;
         for &n in heard {
             let worker = &mut self.workers[n as usize];
@@ -292,61 +348,33 @@ impl World {
 
     /// A worker that was declared failed while it was cut off registers anew.
     fn come_back(&mut self, n: u32, why: Stale) {
+        let failed = self.workers[n as usize].failed;
+        if why != Stale::Failed || !failed {
+            self.wrong(format!("{} is {why:?}, failed: {failed}", id(n)));
+        }
+        self.register_anew(n);
+    }
+
+    fn register_anew(&mut self, n: u32) {
+        let (now, credited) = (self.now, self.credited);
         let worker = &mut self.workers[n as usize];
-        let failed = std::mem::replace(&mut worker.failed, false);
         worker.epoch += 1;
+        (worker.failed, worker.accepted, worker.credited) = (false, now, credited);
         let epoch = worker.epoch;
-        let outcome = self.liveness.register(self.now, id(n), process(n, epoch), None);
-        if why != Stale::Failed || !failed || outcome != (Registration::New { epoch: epoch.into() })
-        {
-            self.wrong(format!("{} is {why:?}, failed: {failed}; then {outcome:?}", id(n)));
+        let outcome = self.liveness.register(now, id(n), process(n, epoch), None);
+        if outcome != (Registration::New { epoch: epoch.into() }) {
+            self.wrong(format!("{} registers: {outcome:?}", id(n)));
         }
-        self.liveness.answered(self.now, id(n), epoch.into());
+        self.liveness.answered(now, id(n), epoch.into());
     }
 
-    fn verdict(&mut self, of: WorkerId, epoch: u64, said: (Duration, Duration, Duration)) {
-        self.report.failed += 1;
-        let (overdue, overshoot, credited) = said;
-        self.report.overshoot = self.report.overshoot.max(overshoot);
-        let Some(worker) = self.workers.get_mut(number(of)) else {
-            return self.wrong(format!("{of} failed, and is nobody"));
-        };
-        let deadline = self.budget.deadline(worker.accepted) + (self.credited - worker.credited);
-        let sound = self.now > deadline
-            && self.now.since(deadline) == overshoot
-            && overshoot <= TOLERABLE
-            && overdue == self.budget.tolerance() + credited + overshoot
-            && credited == self.credited - worker.credited
-            && !std::mem::replace(&mut worker.failed, true)
-            && worker.fate != Fate::Alive
-            && u64::from(worker.epoch) == epoch;
-        if !sound {
-            let worker = *worker;
-            self.wrong(format!("{of}, epoch {epoch}: {said:?} of {worker:?}"));
-        }
-    }
-
-    /// In the end everybody dead has failed, and nobody else.
-    fn judge(&mut self) {
-        let dead = |worker: &Worker| worker.fate == Fate::Dead;
-        let missed = self.workers.iter().filter(|w| dead(w) && !w.failed).count();
-        let harmed = self.workers.iter().filter(|w| !dead(w) && w.failed).count();
-        if missed + harmed > 0 {
-            self.wrong(format!("{missed} dead did not fail, {harmed} alive did"));
-        }
-        if self.report.stalls != self.report.stops {
-            self.wrong(format!("{} of {} stops reported", self.report.stalls, self.report.stops));
-        }
-        let alive = self.workers.iter().filter(|w| !dead(w)).count();
-        if self.liveness.live() != alive {
-            self.wrong(format!("{} live of {alive}", self.liveness.live()));
-        }
-    }
-
-    fn wrong(&mut self, what: String) {
-        if self.report.wrong.len() < 20 {
-            self.report.wrong.push(what);
-        }
+    /// A dead worker that has failed is replaced under its id.
+    fn replace(&mut self, n: u32) {
+        self.report.replaced += 1;
+        self.workers[n as usize].fate = Fate::Alive;
+        self.register_anew(n);
+        let first = self.below(500) + 1;
+        self.plan(n, first);
     }
 }
 
