@@ -9,7 +9,7 @@ pub mod fleet;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -56,6 +56,33 @@ pub fn faulty() -> &'static Path {
         binaries::build_faulty(Profile::own(), &Interrupt::default(), &mut |_| {})
             .unwrap_or_else(|error| panic!("{error}"))
     })
+}
+
+/// Tests that keep a processor busy and run at the same time. Others run beside them, and expect what
+/// is due to come in time.
+const BUSY: usize = 2;
+
+static BUSY_NOW: Mutex<usize> = Mutex::new(0);
+static LESS_BUSY: Condvar = Condvar::new();
+
+/// The place of a test that keeps a processor busy for seconds; see [`busy`].
+#[derive(Debug)]
+#[must_use]
+pub struct Busy(());
+
+/// Waits until few enough tests are busy for one more to be, which it is while it holds this.
+pub fn busy() -> Busy {
+    let now = BUSY_NOW.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = LESS_BUSY.wait_while(now, |now| *now >= BUSY);
+    *now.unwrap_or_else(PoisonError::into_inner) += 1;
+    Busy(())
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        *BUSY_NOW.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        LESS_BUSY.notify_one();
+    }
 }
 
 /// A temporary directory with a copy of the fixtures in it.

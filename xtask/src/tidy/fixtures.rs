@@ -7,7 +7,7 @@ const PLACES: [&str; 4] = ["tests/", "python/examples/", "python/zoo/", "plugins
 
 /// Directories of which all files are taken as they are, and by whom.
 const WHOLE: &[(&str, &str)] = &[
-    ("tests/scenarios/", "tests/tests/scenarios.rs plays every one"),
+    ("tests/scenarios/", "tests/tests/acceptance/scenarios.rs plays every one"),
     ("tests/smoke/plugins/", "the smoke run loads every manifest"),
 ];
 

@@ -190,7 +190,7 @@ fn a_starved_coordinator_fails_the_dead_and_nobody_else() {
     assert_ne!(coordinator.events("coordinator_stalled"), []);
 }
 
-/// With the default timing, and by hand: `cargo test --test failures -- --ignored ten_stops`.
+/// With the default timing, and by hand: `cargo test --test acceptance -- --ignored ten_stops`.
 #[test]
 #[ignore = "takes three minutes"]
 fn ten_stops_of_1_to_60_s_fail_nobody_and_each_is_said() {
@@ -217,7 +217,7 @@ fn ten_stops_of_1_to_60_s_fail_nobody_and_each_is_said() {
     }
 }
 
-/// By hand: `ROLLOUT_LOAD_SECONDS=600 cargo test --test failures -- --ignored eight_times`.
+/// By hand: `ROLLOUT_LOAD_SECONDS=600 cargo test --test acceptance -- --ignored eight_times`.
 #[test]
 #[ignore = "takes ten minutes"]
 fn eight_times_as_much_work_as_the_machine_has_cores_fails_nobody() {

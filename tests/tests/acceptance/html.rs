@@ -2,7 +2,7 @@
 //! and a real one.
 #![cfg(test)]
 
-#[path = "../../crates/rollout-harness/tests/page/scene.rs"]
+#[path = "../../../crates/rollout-harness/tests/page/scene.rs"]
 mod scene;
 
 use std::env;
@@ -126,6 +126,7 @@ fn assert_sound(seen: &Value) {
 
 #[test]
 fn a_page_with_everything_in_it_is_whole_in_a_browser_and_no_label_covers_another() {
+    let _busy = rollout_acceptance::busy();
     let record = scene::everything();
     let detail = "<script>document.title = 'hacked'</script><img src=x>".to_owned();
     let checks = [Check { name: "a-check".into(), outcome: Outcome::Fail, detail }];
@@ -147,6 +148,7 @@ fn a_page_with_everything_in_it_is_whole_in_a_browser_and_no_label_covers_anothe
 
 #[test]
 fn a_long_run_of_many_workers_is_whole_in_a_browser() {
+    let _busy = rollout_acceptance::busy();
     let Some(seen) = seen(&html(&scene::chaos(120, 8, 100), &[])) else { return };
     assert_sound(&seen);
     assert_eq!(seen["lanes"].as_array().unwrap().len(), 9);
@@ -154,6 +156,7 @@ fn a_long_run_of_many_workers_is_whole_in_a_browser() {
 
 #[test]
 fn a_real_run_has_its_lives_its_faults_and_its_verdict_on_its_page() {
+    let _busy = rollout_acceptance::busy();
     let stage = Stage::new().with_timing(100, 400, 800, 100);
     let run = stage.smoke(&stage.options());
     let record = run.record();

@@ -243,6 +243,7 @@ def large(self, params, call):
 
 #[tokio::test]
 async fn a_large_result_is_a_blob_of_exactly_its_bytes() {
+    let _busy = rollout_acceptance::busy();
     let fleet = Fleet::new();
     let plugin = fleet.plugin("maths", LARGE, "");
     let worker = fleet.worker("w", WorkerId::generate(), &[&plugin]);
@@ -384,6 +385,7 @@ const BITING: [&str; 15] = [
 
 #[tokio::test]
 async fn whatever_bites_the_worker_goes_on_and_every_item_ends() {
+    let _busy = rollout_acceptance::busy();
     let fleet = Fleet::new();
     let zoo = workspace_root().join("python/zoo");
     let mut manifests = vec![fleet.plugin("maths", SQUARE, "")];

@@ -64,6 +64,7 @@ fn failing(case: &Case, change: impl FnOnce(&mut Vec<String>)) -> Vec<String> {
 
 #[test]
 fn a_killed_run_ends_like_an_undisturbed_one_and_a_tampered_result_is_seen() {
+    let _busy = rollout_acceptance::busy();
     let root = tempfile::tempdir().unwrap();
     let run = carried_out(&options(root.path()));
     assert_ne!(run.judgement.outcome, Outcome::Fail, "{}", story(&run));

@@ -7,6 +7,7 @@ use rollout_process::{Io, Spawn};
 
 #[test]
 fn the_python_sdk_passes_its_own_tests() {
+    let _busy = rollout_acceptance::busy();
     let spawn = Spawn::new("python3")
         .args(["-B", "-m", "unittest", "discover", "--start-directory", "python"])
         .current_dir(workspace_root())

@@ -2,7 +2,7 @@
 //! the events are few, the coordinator's memory stays within a bound, and the worker beside them
 //! beats on and is not even suspected.
 //!
-//! `ROLLOUT_IDLE_CONNECTIONS=10000 cargo test --release -p rollout-acceptance --test abuse idle --
+//! `ROLLOUT_IDLE_CONNECTIONS=10000 cargo test --release -p rollout-acceptance --test acceptance idle --
 //! --nocapture` measures what idle connections cost.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -21,9 +21,7 @@ use rollout_core::event::{Body, WorkerRejected};
 use rollout_process::{Resource, Spawn};
 use toml::{Table, Value};
 
-use crate::peer::{
-    END_HEADERS, HEADERS, POST, PREFACE, Peer, RST_STREAM, Tls, frame, hear, until_closed,
-};
+use peer::{END_HEADERS, HEADERS, POST, PREFACE, Peer, RST_STREAM, Tls, frame, hear, until_closed};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -277,6 +275,7 @@ fn short_limits() -> Vec<(&'static str, Value)> {
 
 #[test]
 fn every_abuse_has_its_event_the_events_are_few_memory_is_bounded_and_the_worker_beats_on() {
+    let _busy = rollout_acceptance::busy();
     let mut scene = Scene::new(&short_limits(), |spawn| spawn);
     for (name, reason, most, deed) in ABUSES {
         let (before, memory) = (scene.refusals(reason).len(), scene.memory());
@@ -297,7 +296,7 @@ fn every_abuse_has_its_event_the_events_are_few_memory_is_bounded_and_the_worker
 
 /// How many connections to hold idle.
 fn idle_connections() -> usize {
-    env::var("ROLLOUT_IDLE_CONNECTIONS").map_or(500, |count| count.parse().unwrap())
+    env::var("ROLLOUT_IDLE_CONNECTIONS").map_or(200, |count| count.parse().unwrap())
 }
 
 /// A coordinator that takes so many connections from anybody and leaves them a while.
@@ -322,6 +321,7 @@ fn patient(count: usize) -> Scene {
 
 #[test]
 fn idle_sockets_cost_little_keep_nobody_out_and_are_closed_each() {
+    let _busy = rollout_acceptance::busy();
     let count = idle_connections();
     let mut scene = patient(count);
     let nobody = Peer::nobody(&scene.stage, &scene.address);
@@ -331,6 +331,7 @@ fn idle_sockets_cost_little_keep_nobody_out_and_are_closed_each() {
 
 #[test]
 fn idle_peers_cost_little_keep_nobody_out_and_are_closed_each() {
+    let _busy = rollout_acceptance::busy();
     let count = idle_connections();
     let mut scene = patient(count);
     let peer = Peer::worker(&scene.stage, &scene.address);

@@ -142,6 +142,7 @@ fn assert_refused(stage: &Stage, &Animal(animal, words, limit): &Animal) {
 
 #[test]
 fn every_animal_ends_in_its_words_and_leaves_nothing_while_another_worker_beats_on() {
+    let _busy = rollout_acceptance::busy();
     let stage = Stage::new();
     let (mut coordinator, address) = stage.coordinator();
     edit_toml(&stage.fixtures().join("worker.toml"), |table| {
@@ -185,6 +186,7 @@ fn an_animal_that_is_only_odd_is_served_until_the_worker_stops() {
 
 #[test]
 fn a_worker_with_the_whole_zoo_beats_on_keeps_its_honest_plugin_and_leaves_nothing() {
+    let _busy = rollout_acceptance::busy();
     let stage = Stage::new();
     let (mut coordinator, address) = stage.coordinator();
     edit_toml(&stage.fixtures().join("worker.toml"), |table| {

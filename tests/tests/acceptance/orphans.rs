@@ -7,6 +7,7 @@ use rollout_harness::orphans::{self, Options};
 
 #[test]
 fn thirty_workers_killed_at_random_moments_leave_no_process() {
+    let _busy = rollout_acceptance::busy();
     let stage = Stage::new();
     let options = Options {
         root: stage.root().join("orphans"),

@@ -78,16 +78,22 @@ fn side_by_side<T: Send>(cases: impl IntoIterator<Item = T>, try_one: impl Fn(T)
     });
 }
 
-fn contains(haystack: &[u8], needle: &str) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle.as_bytes())
+/// Whether a program holds a word. Tens of megabytes are too much for code without optimisation.
+fn contains(program: &Path, word: &str) -> bool {
+    let output = Spawn::new("grep").args(["-q", "-F", word]).arg(program).output(Some(PATIENCE));
+    match output.unwrap().exit.code {
+        Some(0) => true,
+        Some(1) => false,
+        other => panic!("grep {word}: {other:?}"),
+    }
 }
 
 #[test]
 fn the_program_that_ships_has_no_faults_and_does_not_look_for_any() {
-    let (ships, has_faults) = (fs::read(&built().rollout).unwrap(), fs::read(faulty()).unwrap());
+    let (ships, has_faults) = (&*built().rollout, faulty());
     for word in [FAULTS, "clock_offset", "stall_credit"] {
-        assert!(!contains(&ships, word), "{word} is in the program that ships");
-        assert!(contains(&has_faults, word), "{word} is not where it has to be");
+        assert!(!contains(ships, word), "{word} is in the program that ships");
+        assert!(contains(has_faults, word), "{word} is not where it has to be");
     }
     let stage = Stage::new();
     let file = stage.root().join("faults.toml");

@@ -7,6 +7,7 @@ use rollout_process::Io;
 
 #[test]
 fn the_rust_sample_passes_its_own_tests() {
+    let _busy = rollout_acceptance::busy();
     let root = workspace_root();
     let output = cargo_command()
         .args(["test", "--locked", "--manifest-path"])
