@@ -20,7 +20,7 @@ struct Row(&'static str, &'static str, &'static str);
 /// Everything that may be used, by whom. A new crate and a new edge are entered here, once
 /// it is clear that they are worth it and that the architecture allows them.
 const ALLOWED: &[Row] = &[
-    Row("rollout-core", "humantime nix serde serde_json thiserror toml ulid", "proptest"),
+    Row("rollout-core", "humantime nix schemars serde serde_json thiserror toml ulid", "proptest"),
     Row("rollout-process", "nix thiserror", "tempfile"),
     Row(
         "rollout-storage",
@@ -37,7 +37,7 @@ const ALLOWED: &[Row] = &[
     Row("rollout-plugin-sdk", "rollout-plugin-abi serde serde_json", ""),
     Row(
         "rollout-plugin-host",
-        "bytes libloading nix rand rollout-core rollout-plugin-abi rollout-process serde \
+        "bytes libloading nix rand rollout-core rollout-plugin-abi rollout-process schemars serde \
          serde_json sha2 thiserror tokio toml",
         "proptest rollout-plugin-sdk tempfile",
     ),
@@ -58,7 +58,7 @@ const ALLOWED: &[Row] = &[
         "bytes clap clap_complete humantime rollout-coordinator rollout-core rollout-plugin-host \
          rollout-process rollout-storage rollout-transport rollout-worker serde serde_json sha2 \
          tempfile terminal_size thiserror tokio toml tracing tracing-subscriber",
-        "assert_cmd predicates proptest",
+        "assert_cmd predicates proptest regex-lite",
     ),
     Row(
         "rollout-harness",

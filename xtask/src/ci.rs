@@ -70,6 +70,15 @@ const fn steps(job: Job) -> &'static [Step] {
             Cargo(&[
                 "clippy",
                 "--locked",
+                "--package=rollout-plugin-host",
+                "--features=schema",
+                "--example=schemas",
+                "--",
+                "--deny=warnings",
+            ]),
+            Cargo(&[
+                "clippy",
+                "--locked",
                 "--manifest-path=plugins/rust_cdylib_sample/Cargo.toml",
                 "--target-dir=target/plugins",
                 "--all-targets",

@@ -6,6 +6,7 @@
 mod cli;
 mod picture;
 mod scenarios;
+mod schemas;
 mod section;
 
 use std::collections::BTreeMap;
@@ -32,7 +33,8 @@ pub(crate) enum Made {
 type Generator = fn(&Interrupt) -> Result<Vec<Made>, u8>;
 
 /// All generators.
-const GENERATORS: [Generator; 3] = [cli::chapter, picture::time_budget, scenarios::table];
+const GENERATORS: [Generator; 4] =
+    [schemas::make, cli::chapter, picture::time_budget, scenarios::table];
 
 /// Makes everything, and writes what differs from what there is, or says so; the exit code.
 pub(crate) fn run(args: &GenerateArgs, interrupt: &Interrupt) -> u8 {

@@ -8,6 +8,7 @@ use rollout_transport::Identity;
 
 use crate::plugin::args::PluginCommand;
 use crate::run::args::{EventsArgs, ResumeArgs, RunArgs, StatusArgs};
+use crate::schema::Kind;
 
 /// Workers for LLM reinforcement-learning rollouts, evaluations and synthetic data.
 ///
@@ -75,6 +76,16 @@ With --coordinator, these are the newest lines of its own event stream.")]
     /// Make and inspect certificates by hand
     #[command(subcommand)]
     Cert(CertCommand),
+    /// Print the JSON Schema of a kind of file, or of the lines that processes write
+    #[command(after_help = "\
+Example: rollout schema job > job.schema.json
+
+A first line `#:schema job.schema.json` in a job file then tells editors that know TOML. A schema sees
+what one key may hold; `rollout config check` sees relations between keys, too.")]
+    Schema {
+        /// The kind
+        kind: Kind,
+    },
     /// Print a completion script for a shell
     #[command(after_help = "Example: rollout completions bash > ~/.local/share/bash-completion/\
                             completions/rollout")]

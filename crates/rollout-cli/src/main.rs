@@ -14,6 +14,7 @@ mod logging;
 mod plugin;
 mod process;
 mod run;
+mod schema;
 mod signals;
 mod status;
 mod stream;
@@ -60,6 +61,7 @@ fn carry_out(command: Command) -> Result<(), CliError> {
         Command::Cert(CertCommand::Init(args)) => cert::init(&args),
         Command::Cert(CertCommand::Issue(args)) => cert::issue(&args),
         Command::Cert(CertCommand::Show { files }) => cert::show(&files),
+        Command::Schema { kind } => config::print(kind.schema()),
         Command::Completions { shell } => {
             let mut out = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), "rollout", &mut out);

@@ -4,6 +4,10 @@
 mod fleet;
 #[path = "run/stage.rs"]
 mod stage;
+#[path = "schema/validator.rs"]
+mod validator;
+
+use std::collections::BTreeSet;
 
 use rollout_process::Signal;
 use serde_json::Value;
@@ -93,6 +97,40 @@ fn what_fails_for_good_is_a_dead_letter_with_its_traceback_and_exits_75() {
     let report = stage.json("out/run.json");
     assert_eq!((&report["exit"], &report["counts"]["dead"]), (&75.into(), &3.into()));
     assert!(stage.exits(75, &["resume", "out"]).contains("3 dead letters"));
+}
+
+#[test]
+fn every_line_that_a_run_writes_is_as_the_schema_of_events_says_and_none_that_was_changed_is() {
+    let schema = serde_json::from_str(include_str!("../../../docs/schemas/event.json")).unwrap();
+    let is_valid = |line: &Value| validator::violations(&schema, line).is_empty();
+    let stage = Stage::new(40, "max_attempts = 2", "fail = [3]");
+    stage.exits(75, &["run", "job.toml", "--out", "out"]);
+    let (_, events, _) = stage.rollout(&["events", "out"]);
+    let lines: Vec<Value> =
+        events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &lines {
+        assert_eq!(validator::violations(&schema, line), [""; 0], "{line}");
+    }
+    let topics: BTreeSet<_> = lines.iter().filter_map(|line| line["topic"].as_str()).collect();
+    for topic in ["coordinator_started", "worker_ready", "plugin_loaded", "item_dead_lettered"] {
+        assert!(topics.contains(topic), "{topics:?}");
+    }
+    type Change = fn(&mut Value);
+    let changes: [Change; 7] = [
+        |line| line["topic"] = "items_done".into(),
+        |line| line["level"] = "trace".into(),
+        |line| line["kind"] = "log".into(),
+        |line| line["odd"] = 1.into(),
+        |line| line["run_id"] = "run-1".into(),
+        |line| line["attrs"]["ranges"] = 1.into(),
+        |line| drop(line.as_object_mut().unwrap().remove("run_id")),
+    ];
+    let of_items = lines.iter().find(|line| line["topic"] == "items_committed").unwrap();
+    for change in changes {
+        let mut line = of_items.clone();
+        change(&mut line);
+        assert!(!is_valid(&line), "{line}");
+    }
 }
 
 #[test]

@@ -15,19 +15,22 @@ pub const MISSED_BEATS_TO_SUSPECT: u32 = 3;
 
 /// The durations of the `[timing]` table, the same in the coordinator's and the workers' files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct TimeBudget {
-    /// A worker beats this often.
-    #[serde(with = "crate::duration")]
+    /// A worker beats this often; `10ms` or more, and `clock_skew_budget` is less than twice as long.
+    #[serde(with = "crate::duration::AsText")]
     pub heartbeat_interval: Duration,
-    /// A worker not acknowledged this long fences itself.
-    #[serde(with = "crate::duration")]
+    /// A worker not acknowledged this long fences itself; less than `coordinator_failure_timeout`, and
+    /// `heartbeat_interval` twice or more.
+    #[serde(with = "crate::duration::AsText")]
     pub worker_self_fence_timeout: Duration,
-    /// How overdue a worker may be.
-    #[serde(with = "crate::duration")]
+    /// How overdue a worker may be; `heartbeat_interval` twice, and `clock_skew_budget` added, or more.
+    #[serde(with = "crate::duration::AsText")]
     pub coordinator_failure_timeout: Duration,
-    /// Added to `coordinator_failure_timeout`.
-    #[serde(with = "crate::duration")]
+    /// Added to `coordinator_failure_timeout`; also the skew of wall clocks above which
+    /// `clock_skew_exceeded` is said.
+    #[serde(with = "crate::duration::AsText")]
     pub clock_skew_budget: Duration,
 }
 

@@ -66,26 +66,28 @@ fn tls_source([dir, ca, cert, key]: [&Option<PathBuf>; 4]) -> Result<TlsSource, 
 
 /// Which `worker_heartbeat` events the coordinator writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HeartbeatEvents {
-    /// One for every accepted beat.
+    /// For every accepted beat.
     #[default]
     All,
-    /// One for a worker's first beat in an epoch.
+    /// For a worker's first beat in each epoch.
     First,
-    /// None.
+    /// For no beat.
     None,
 }
 
 /// The `[events]` table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct EventsConfig {
     /// Which `worker_heartbeat` events are written.
     pub worker_heartbeat: HeartbeatEvents,
-    /// For so long after a `worker_rejected` event further ones of its reason are only counted;
-    /// zero writes each.
-    #[serde(with = "crate::duration")]
+    /// For so long after a `worker_rejected` event further ones of its reason are only counted; `0s`
+    /// to `60s`, and `0s` writes each.
+    #[serde(with = "crate::duration::AsText")]
     pub worker_rejected_interval: Duration,
 }
 
@@ -112,29 +114,42 @@ impl EventsConfig {
     }
 }
 
+/// The most that a count of `[limits]` may be.
+const MAX_COUNT: usize = 1_000_000;
+/// The bounds of `limits.max_line`, in bytes.
+const MIN_LINE: usize = 1024;
+const MAX_LINE: usize = 1 << 20;
+
 /// The `[limits]` table of the coordinator: what one peer, or all of them, may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Connections open at once, those still shaking hands included. A worker that works has two.
+    /// Connections open at once, those still shaking hands included; a worker that works has two.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_COUNT)))]
     pub max_connections: usize,
     /// Connections open at once with the certificate of one and the same peer.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_COUNT)))]
     pub max_connections_per_peer: usize,
     /// TLS handshakes under way at once.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_COUNT)))]
     pub max_handshakes: usize,
-    /// Workers known at once.
+    /// Workers with a running deadline at once.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_COUNT)))]
     pub max_workers: usize,
     /// The longest line of the session stream, in bytes.
+    #[cfg_attr(feature = "schema", schemars(range(min = MIN_LINE, max = MAX_LINE)))]
     pub max_line: usize,
-    /// How long a TLS handshake may take.
-    #[serde(with = "crate::duration")]
+    /// How long a TLS handshake may take, `10ms` to `60s`; a fifth of it while others wait for a place.
+    #[serde(with = "crate::duration::AsText")]
     pub handshake_timeout: Duration,
-    /// How long a connection may take to its first request's headers, and a session to its
-    /// registration.
-    #[serde(with = "crate::duration")]
+    /// How long a connection may take to its first request's headers, and a session from there to its
+    /// registration; `10ms` to `60s`.
+    #[serde(with = "crate::duration::AsText")]
     pub header_timeout: Duration,
-    /// How often one worker may register or resume in the long run.
-    #[serde(with = "crate::duration")]
+    /// The time between two registrations of one worker in the long run, of which 20 may come at once;
+    /// `10ms` to `60s`.
+    #[serde(with = "crate::duration::AsText")]
     pub registration_interval: Duration,
 }
 
@@ -156,16 +171,16 @@ impl Default for Limits {
 impl Limits {
     fn validate(&self) -> Result<(), ConfigError> {
         let counts = [
-            ("limits.max_connections", self.max_connections, 1..=1_000_000, "1 to 1000000"),
+            ("limits.max_connections", self.max_connections, 1..=MAX_COUNT, "1 to 1000000"),
             (
                 "limits.max_connections_per_peer",
                 self.max_connections_per_peer,
-                1..=1_000_000,
+                1..=MAX_COUNT,
                 "1 to 1000000",
             ),
-            ("limits.max_handshakes", self.max_handshakes, 1..=1_000_000, "1 to 1000000"),
-            ("limits.max_workers", self.max_workers, 1..=1_000_000, "1 to 1000000"),
-            ("limits.max_line", self.max_line, 1024..=1 << 20, "1024 to 1048576 bytes"),
+            ("limits.max_handshakes", self.max_handshakes, 1..=MAX_COUNT, "1 to 1000000"),
+            ("limits.max_workers", self.max_workers, 1..=MAX_COUNT, "1 to 1000000"),
+            ("limits.max_line", self.max_line, MIN_LINE..=MAX_LINE, "1024 to 1048576 bytes"),
         ];
         for (key, value, range, must) in counts {
             if !range.contains(&value) {
@@ -188,19 +203,28 @@ impl Limits {
 
 /// The coordinator's file.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = crate::schema::one_certificate))]
 #[serde(deny_unknown_fields)]
 pub struct CoordinatorConfig {
-    /// The address to listen on; port 0 takes a free one.
+    /// The address and port to listen on; port 0 takes a free one, and `coordinator_started` says which.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = crate::schema::ADDRESS_PORT)))]
     pub listen: SocketAddr,
-    /// The database file.
+    /// The database file; one per process.
     pub storage: PathBuf,
-    /// The run this coordinator leads; by default the one in its database, or a new one.
+    /// The run to lead, a ULID; by default the one in the database, or a new one. `--run-id` overrides
+    /// it; another run's database is refused.
     pub run_id: Option<RunId>,
+    /// A directory with a certificate authority, made on first use, that makes this process's
+    /// certificate.
     tls_dir: Option<PathBuf>,
+    /// In place of `tls_dir`, with `cert` and `key`: the authority's certificate, made elsewhere.
     ca: Option<PathBuf>,
+    /// In place of `tls_dir`, with `ca` and `key`: this process's certificate, made elsewhere.
     cert: Option<PathBuf>,
+    /// In place of `tls_dir`, with `ca` and `cert`: the certificate's private key.
     key: Option<PathBuf>,
-    /// The time budget.
+    /// The time budget, the same in both files.
     #[serde(default)]
     pub timing: TimeBudget,
     /// What is written to the event stream.
@@ -240,28 +264,36 @@ impl CoordinatorConfig {
 
 /// A worker's file.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = crate::schema::one_certificate))]
 #[serde(deny_unknown_fields)]
 pub struct WorkerConfig {
     /// The coordinator's address, `host:port`.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = crate::schema::HOST_PORT)))]
     pub coordinator: String,
-    /// The database file; one per worker process.
+    /// The database file; one per process.
     pub storage: PathBuf,
     /// Where the sockets of sidecar plugins are made.
     pub sidecar_dir: PathBuf,
-    /// The run to join; by default whichever the coordinator leads.
+    /// The run to join, a ULID; by default whichever the coordinator leads. Another run is refused.
     pub run_id: Option<RunId>,
+    /// A directory with a certificate authority, made on first use, that makes this process's
+    /// certificate.
     tls_dir: Option<PathBuf>,
+    /// In place of `tls_dir`, with `cert` and `key`: the authority's certificate, made elsewhere.
     ca: Option<PathBuf>,
+    /// In place of `tls_dir`, with `ca` and `key`: this process's certificate, made elsewhere.
     cert: Option<PathBuf>,
+    /// In place of `tls_dir`, with `ca` and `cert`: the certificate's private key.
     key: Option<PathBuf>,
-    /// How long the first registration may take before the worker gives up.
-    #[serde(with = "crate::duration", default = "default_start_timeout")]
+    /// How long the first registration may take; then the worker exits 69.
+    #[serde(with = "crate::duration::AsText", default = "default_start_timeout")]
     pub start_timeout: Duration,
     /// How long SIGTERM may take in all, beside the plugins' own `shutdown_grace`. What runs is
     /// given back when two fifths of it are left, at most two seconds, to say so and to deregister.
-    #[serde(with = "crate::duration", default = "default_drain_timeout")]
+    #[serde(with = "crate::duration::AsText", default = "default_drain_timeout")]
     pub drain_timeout: Duration,
-    /// The time budget, the same as the coordinator's.
+    /// The time budget, the same in both files.
     #[serde(default)]
     pub timing: TimeBudget,
 }

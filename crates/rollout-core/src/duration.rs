@@ -29,3 +29,26 @@ pub fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::
 pub fn as_ms(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
+
+/// [`serialize`] and [`deserialize`] as a type, for those that have a schema: there what serde's `with`
+/// names is asked for its own.
+#[derive(Debug)]
+pub struct AsText;
+
+impl AsText {
+    /// As [`deserialize`].
+    ///
+    /// # Errors
+    /// As [`deserialize`].
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        deserialize(from)
+    }
+
+    /// As [`serialize`].
+    ///
+    /// # Errors
+    /// As [`serialize`].
+    pub fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        serialize(duration, to)
+    }
+}

@@ -20,6 +20,7 @@ pub use topics::{TOPICS, Topics, UnknownTopic};
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// Detail for whoever debugs rollout.
@@ -36,6 +37,7 @@ pub enum Level {
 
 /// Whether a line is a fact of the contract or a tracing record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A fact with a stable topic and attributes.
@@ -101,6 +103,7 @@ macro_rules! topics {
 
         $($(#[$doc])*
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         pub struct $name { $($(#[$fdoc])* pub $field: $ty,)* }
 
         impl From<$name> for Body {
@@ -131,6 +134,14 @@ macro_rules! topics {
             #[must_use]
             pub const fn level(&self) -> Level {
                 match self { $(Self::$name(_) => Level::$level,)* Self::Log(level, _) => *level }
+            }
+
+            /// Each topic but `log`, with its level and the schema of its attributes.
+            #[cfg(feature = "schema")]
+            pub(crate) fn schemas(
+                made: &mut schemars::SchemaGenerator,
+            ) -> Vec<(&'static str, Level, schemars::Schema)> {
+                vec![$(($topic, Level::$level, made.subschema_for::<$name>()),)*]
             }
 
             fn attrs<S: SerializeStruct>(&self, to: &mut S) -> Result<(), S::Error> {
@@ -417,22 +428,38 @@ impl Serialize for Event {
     }
 }
 
+/// The envelope as it is read.
+#[derive(serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Line {
+    /// Position in this process's stream, from 1.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
+    seq: u64,
+    /// The wall clock, RFC 3339 in UTC; for people.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = crate::schema::INSTANT)))]
+    ts: String,
+    /// The host's monotonic clock, in nanoseconds; for judges on the same host.
+    #[cfg_attr(feature = "schema", schemars(with = "u64"))]
+    mono_ns: Mono,
+    /// How much it matters.
+    level: Level,
+    /// Whether it is a fact of the contract or a tracing record.
+    kind: Kind,
+    /// What happened.
+    topic: String,
+    /// The run; null until it is known.
+    run_id: Option<RunId>,
+    /// The worker, if it is about one.
+    worker_id: Option<WorkerId>,
+    /// The message of a tracing record.
+    message: Option<String>,
+    /// The topic's own attributes.
+    attrs: Value,
+}
+
 impl<'de> Deserialize<'de> for Event {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Line {
-            seq: u64,
-            ts: String,
-            mono_ns: Mono,
-            level: Level,
-            kind: Kind,
-            topic: String,
-            run_id: Option<RunId>,
-            worker_id: Option<WorkerId>,
-            message: Option<String>,
-            attrs: Value,
-        }
         let line = Line::deserialize(from)?;
         let event = Self {
             seq: line.seq,

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub const MAX_ITEMS: u64 = 1 << 32;
 /// The most items of one grant.
 pub const MAX_BATCH: u32 = 4096;
+/// The most that an item may fail or be lost before it is given up.
+pub(crate) const MAX_TRIES: u32 = 1_000_000;
 /// Results larger than this, in bytes, go into files of their own.
 pub const MAX_INLINE_RESULT: usize = 64 * 1024;
 
@@ -80,6 +82,7 @@ impl Default for JobLimits {
 
 /// When the items of a worker that is not heard of are given to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Redispatch {
     /// A second after it is suspected. It may still run them at the same time; what it commits late is
@@ -144,7 +147,7 @@ impl JobSpec {
             return refuse("batch", batch.to_string(), "from 1 to 4096");
         }
         for (key, value) in [("max_attempts", max_attempts), ("max_losses", max_losses)] {
-            if value == 0 || value > 1_000_000 {
+            if value == 0 || value > MAX_TRIES {
                 return refuse(key, value.to_string(), "from 1 to 1000000");
             }
         }

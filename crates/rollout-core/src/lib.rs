@@ -20,6 +20,8 @@ pub mod ids;
 pub mod job;
 pub mod pace;
 mod percentile;
+#[cfg(feature = "schema")]
+pub mod schema;
 
 pub use budget::{BudgetError, TimeBudget};
 pub use chain::chain;

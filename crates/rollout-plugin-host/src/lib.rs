@@ -23,6 +23,8 @@ mod json;
 mod manifest;
 mod ongoing;
 mod plugin;
+#[cfg(feature = "schema")]
+mod schema;
 mod sidecar;
 mod supervisor;
 

@@ -46,20 +46,25 @@ pub enum Entry {
 
 /// The table `[entry.cdylib]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CdylibEntry {
     /// The library; in the file a stem, to which the system's prefix and suffix are added.
+    #[cfg_attr(feature = "schema", schemars(transform = crate::schema::stem))]
     pub path: PathBuf,
     /// SHA-256 that the library must have, in hex.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = crate::schema::SHA256)))]
     pub sha256: Option<String>,
 }
 
 /// The table `[entry.sidecar]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SidecarEntry {
     /// The program and its arguments. A program with a slash in it is a path, one without is looked
     /// up in `PATH`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub command: Vec<String>,
     /// The working directory; the manifest's own if it is not given.
     #[serde(default)]
@@ -83,36 +88,49 @@ pub struct Probe {
 
 /// The table `[limits]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// How long the plugin may take until it is ready.
-    #[serde(with = "rollout_core::duration")]
+    #[serde(with = "rollout_core::duration::AsText")]
     pub start_timeout: Duration,
     /// How long a call may take, whatever its caller would allow it. If it is not given, a call may
-    /// take as long as its caller says, and [`DEFAULT_CALL_TIMEOUT`] if that says nothing.
+    /// take as long as its caller says, and 60 s if that says nothing.
     #[serde(deserialize_with = "given_duration")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<rollout_core::duration::AsText>"))]
     call_timeout: Option<Duration>,
     /// How long a sidecar may go on with a call that was given up before it is killed, and a library
     /// with one whose deadline has passed before it is `wedged`.
-    #[serde(with = "rollout_core::duration")]
+    #[serde(with = "rollout_core::duration::AsText")]
     pub cancel_grace: Duration,
     /// How long shutting down may take.
-    #[serde(with = "rollout_core::duration")]
+    #[serde(with = "rollout_core::duration::AsText")]
     pub shutdown_grace: Duration,
     /// How many calls may be at the plugin at the same time.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_IN_FLIGHT)))]
     pub max_in_flight: usize,
     /// The largest call or answer in bytes: JSON and payload together. A sidecar may set a smaller one.
+    #[cfg_attr(feature = "schema", schemars(range(min = MaxFrame::LEAST, max = MAX_MAX_FRAME)))]
     pub max_frame: usize,
     /// How many bytes of memory each of a sidecar's processes may take for its data; no limit of its
     /// own if it is not given.
+    #[cfg_attr(feature = "schema", schemars(range(min = MEMORY.0, max = MEMORY.1)))]
     pub memory: Option<usize>,
     /// How many files each of a sidecar's processes may have open; as many as the worker if it is not
     /// given.
+    #[cfg_attr(feature = "schema", schemars(range(min = OPEN_FILES.0, max = OPEN_FILES.1)))]
     pub open_files: Option<usize>,
 }
 
 /// How long a call may take if neither the manifest nor its caller says so.
 pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The bounds of counts and sizes.
+const MAX_IN_FLIGHT: usize = 65_536;
+const MAX_MAX_FRAME: usize = 1 << 30;
+const MEMORY: (usize, usize) = (1 << 20, 1 << 50);
+const OPEN_FILES: (usize, usize) = (16, 1 << 20);
+const MAX_CRASHES: usize = 1000;
 
 fn given_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
     rollout_core::duration::deserialize(from).map(Some)
@@ -150,18 +168,20 @@ impl Default for Limits {
 
 /// The table `[restart]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Restart {
     /// The pause between a sidecar's first end and its next start; doubled for each one that follows.
-    #[serde(with = "rollout_core::duration")]
+    #[serde(with = "rollout_core::duration::AsText")]
     pub backoff_initial: Duration,
     /// The longest such pause, and how long the plugin is left alone after too many.
-    #[serde(with = "rollout_core::duration")]
+    #[serde(with = "rollout_core::duration::AsText")]
     pub backoff_max: Duration,
     /// How many ends or panics within `window` are too many.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_CRASHES)))]
     pub max_crashes: usize,
     /// How long one counts.
-    #[serde(with = "rollout_core::duration")]
+    #[serde(with = "rollout_core::duration::AsText")]
     pub window: Duration,
 }
 
@@ -176,39 +196,65 @@ impl Default for Restart {
     }
 }
 
+/// A plugin's manifest: what to run, and within which limits.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = crate::schema::no_sidecar_keys))]
 #[serde(deny_unknown_fields)]
-struct File {
+pub(crate) struct File {
+    /// Who it is, which the plugin itself must confirm.
     plugin: Identity,
+    /// What to run: either a library or a process.
     entry: Entries,
+    /// What to call once at start.
     probe: Option<ProbeTable>,
+    /// The limits it runs within.
     #[serde(default)]
     limits: Limits,
+    /// What happens when it ends unasked or panics.
     #[serde(default)]
     restart: Restart,
+    /// Handed to the plugin at start.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "rollout_core::schema::Table"))]
     config: toml::Table,
 }
 
+/// The table `[plugin]`.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct Identity {
+    /// The plugin's name: 1 to 64 letters, digits, `_`, `-`, `.` or `+`.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = crate::schema::NAME)))]
     name: String,
+    /// The plugin's version: of the same characters.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = crate::schema::NAME)))]
     version: String,
 }
 
+/// The table `[entry]`, which has one table.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(transform = crate::schema::one_entry))]
 #[serde(deny_unknown_fields)]
 struct Entries {
+    /// A library in the worker's process.
     cdylib: Option<CdylibEntry>,
+    /// A process of its own.
     sidecar: Option<SidecarEntry>,
 }
 
+/// The table `[probe]`.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct ProbeTable {
+    /// The method to call.
     method: String,
+    /// Its parameters; an empty object if they are not given.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "rollout_core::schema::Table"))]
     params: toml::Table,
 }
 
@@ -300,13 +346,13 @@ fn check_limits(limits: &Limits) -> Result<(), Wrong> {
     }
     check_duration("limits.cancel_grace", limits.cancel_grace)?;
     check_duration("limits.shutdown_grace", limits.shutdown_grace)?;
-    check_number("limits.max_in_flight", limits.max_in_flight, 1, 65_536)?;
-    check_number("limits.max_frame", limits.max_frame, MaxFrame::LEAST, 1 << 30)?;
+    check_number("limits.max_in_flight", limits.max_in_flight, 1, MAX_IN_FLIGHT)?;
+    check_number("limits.max_frame", limits.max_frame, MaxFrame::LEAST, MAX_MAX_FRAME)?;
     if let Some(memory) = limits.memory {
-        check_number("limits.memory", memory, 1 << 20, 1 << 50)?;
+        check_number("limits.memory", memory, MEMORY.0, MEMORY.1)?;
     }
     if let Some(open_files) = limits.open_files {
-        check_number("limits.open_files", open_files, 16, 1 << 20)?;
+        check_number("limits.open_files", open_files, OPEN_FILES.0, OPEN_FILES.1)?;
     }
     Ok(())
 }
@@ -315,7 +361,7 @@ fn check_restart(restart: &Restart) -> Result<(), Wrong> {
     check_duration("restart.backoff_initial", restart.backoff_initial)?;
     check_duration("restart.backoff_max", restart.backoff_max)?;
     check_duration("restart.window", restart.window)?;
-    check_number("restart.max_crashes", restart.max_crashes, 1, 1000)?;
+    check_number("restart.max_crashes", restart.max_crashes, 1, MAX_CRASHES)?;
     let Restart { backoff_initial, backoff_max, .. } = restart;
     if backoff_initial > backoff_max {
         return Err(Wrong::value(format!(
@@ -343,7 +389,7 @@ fn check_number(key: &str, value: usize, least: usize, most: usize) -> Result<()
 }
 
 /// Keys that would have no effect on a library, which shares the worker's process.
-const SIDECAR_KEYS: &[(&str, &str)] =
+pub(crate) const SIDECAR_KEYS: &[(&str, &str)] =
     &[("limits", "memory"), ("limits", "open_files"), ("restart", "backoff_initial")];
 
 fn refuse_sidecar_keys(file: &toml::Table) -> Result<(), Wrong> {

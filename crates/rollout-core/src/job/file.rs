@@ -9,6 +9,8 @@ use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::{JobError, JobLimits, JobSpec, Redispatch};
+#[cfg(feature = "schema")]
+use super::{MAX_BATCH, MAX_ITEMS, MAX_TRIES};
 use crate::config::ConfigError;
 
 /// The most workers that one machine is asked to run.
@@ -16,12 +18,14 @@ pub const MAX_WORKERS: usize = 1024;
 
 /// A job file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct JobFile {
     /// What is called, for which items, and the limits.
     pub job: JobTable,
     /// Keys that replace those of the manifest's own `[config]`.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Table"))]
     pub config: toml::Table,
     /// Where the results go.
     #[serde(default)]
@@ -33,14 +37,18 @@ pub struct JobFile {
 
 /// The table `[job]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct JobTable {
     /// Its name, for people; by default the plugin's.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 256)))]
     pub name: Option<String>,
     /// The plugin's manifest; on a running fleet, the plugin's name will do.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 256)))]
     pub plugin: String,
     /// The plugin's method.
     #[serde(default = "default_method")]
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 256)))]
     pub method: String,
     /// The items.
     pub items: Items,
@@ -49,24 +57,27 @@ pub struct JobTable {
     pub seed: u64,
     /// The most items that are handed out together.
     #[serde(default = "default_batch")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_BATCH)))]
     pub batch: u32,
     /// After so many typed errors, or items without progress, an item is a dead letter.
     #[serde(default = "default_attempts")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_TRIES)))]
     pub max_attempts: u32,
     /// After so many crashes under it, an item is a dead letter.
     #[serde(default = "default_losses")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_TRIES)))]
     pub max_losses: u32,
     /// When the items of a worker that is not heard of are given to another.
     #[serde(default = "default_redispatch")]
     pub redispatch: Redispatch,
-    /// How long an item may take in all.
-    #[serde(with = "crate::duration", default = "default_item_timeout")]
+    /// How long an item may take in all; more than zero and at most a day, as all three.
+    #[serde(with = "crate::duration::AsText", default = "default_item_timeout")]
     pub item_timeout: Duration,
     /// How long an item may go without a sign of progress.
-    #[serde(with = "crate::duration", default = "default_progress_timeout")]
+    #[serde(with = "crate::duration::AsText", default = "default_progress_timeout")]
     pub progress_timeout: Duration,
     /// How long the job may find no worker that has its plugin.
-    #[serde(with = "crate::duration", default = "default_start_timeout")]
+    #[serde(with = "crate::duration::AsText", default = "default_start_timeout")]
     pub start_timeout: Duration,
 }
 
@@ -152,12 +163,13 @@ impl JobTable {
 
 /// The items of a job: how many, or the parameters of each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Items {
     /// So many, which differ by their number and seed alone.
-    Count(u64),
+    Count(#[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_ITEMS)))] u64),
     /// One for each line of this file, which holds one JSON value a line.
-    Params(PathBuf),
+    Params(#[cfg_attr(feature = "schema", schemars(length(min = 1)))] PathBuf),
 }
 
 impl<'de> Deserialize<'de> for Items {
@@ -192,9 +204,11 @@ impl<'de> Deserialize<'de> for Items {
 
 /// The table `[output]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct OutputTable {
     /// The directory of the results.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub dir: Option<PathBuf>,
     /// Their form.
     pub format: Format,
@@ -202,6 +216,7 @@ pub struct OutputTable {
 
 /// The form of the results.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// One JSON object a line.
@@ -211,9 +226,11 @@ pub enum Format {
 
 /// The table `[workers]`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkersTable {
     /// How many; by default one for each processor.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_WORKERS)))]
     pub count: Option<usize>,
 }
 
