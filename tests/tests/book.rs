@@ -116,17 +116,26 @@ fn takes(own: &Own) -> Result<(), String> {
 
 /// Whether a package has the test that `cargo test` is told to run.
 fn has_test(args: &[String]) -> Result<(), String> {
-    let after = |flags: [&str; 2]| {
+    let after = |flags: &[&str]| {
         let at = args.iter().position(|arg| flags.contains(&&**arg));
         at.and_then(|at| args.get(at + 1))
     };
-    let Some(package) = after(["-p", "--package"]) else { return Ok(()) };
+    let Some(package) = after(&["-p", "--package"]) else { return Ok(()) };
     let dir = match &**package {
         "rollout-acceptance" => "tests/tests".to_owned(),
         name => format!("crates/{name}/tests"),
     };
+    let dir = workspace_root().join(dir);
+    let target = after(&["--test"]);
+    if let Some(target) = target
+        && ![format!("{target}.rs"), format!("{target}/main.rs")]
+            .iter()
+            .any(|it| dir.join(it).exists())
+    {
+        return Err(format!("{package} has no test program {target}"));
+    }
     let mut texts = String::new();
-    for path in walk(&workspace_root().join(dir)) {
+    for path in walk(&dir) {
         texts += &format!("mod {};\n", path.file_stem().unwrap_or_default().to_string_lossy());
         texts += &fs::read_to_string(path).map_err(|error| error.to_string())?;
     }
@@ -135,7 +144,7 @@ fn has_test(args: &[String]) -> Result<(), String> {
         .map(str::trim_start)
         .filter(|line| ["fn ", "async fn ", "mod "].iter().any(|start| line.starts_with(start)));
     let filters = args.iter().filter(|arg| !arg.starts_with('-') && !arg.contains('='));
-    for name in filters.filter(|arg| *arg != package) {
+    for name in filters.filter(|arg| *arg != package && Some(*arg) != target) {
         let mut words = name.split("::").filter(|word| word.parse::<u32>().is_err());
         let is_there = |word| defined.clone().any(|line| line.contains(word));
         if !words.all(is_there) {
