@@ -25,9 +25,13 @@ use crate::verify::{Unproven, explain, identity_of, is_about_certificate};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// While others wait to be let in, a handshake may take this part of its time-out.
 const CROWDED: u32 = 5;
-/// When the system asks a silent peer whether it is there, and how often until it is given up.
-const KEEPALIVE: TcpKeepalive =
-    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10));
+/// When the system asks a silent peer whether it is there, how often, and how many times until it is
+/// given up: half a minute altogether. What it has begun, a submission for instance, keeps others
+/// from it until then.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(10))
+    .with_interval(Duration::from_secs(5))
+    .with_retries(4);
 
 /// What a connection holds for as long as it lasts: its place among all, and among its peer's.
 pub(crate) struct Place {
