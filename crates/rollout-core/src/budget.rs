@@ -72,8 +72,11 @@ fn text(duration: Duration) -> String {
 pub struct Reconnect {
     /// A beat not acknowledged this long means that the link is dead.
     pub ack_timeout: Duration,
-    /// Connecting, TLS and HTTP/2 included, may take this long.
+    /// TCP may take this long, and so may a whole first attempt, TLS and HTTP/2 included.
     pub connect_timeout: Duration,
+    /// The longest that a later attempt may take, with a coordinator that is reached and has its
+    /// hands full.
+    pub patience_max: Duration,
     /// The first pause between two attempts, before jitter.
     pub backoff_initial: Duration,
     /// The longest pause between two attempts.
@@ -121,6 +124,7 @@ impl TimeBudget {
         Reconnect {
             ack_timeout: share,
             connect_timeout: share,
+            patience_max: self.worker_self_fence_timeout,
             backoff_initial: backoff_max.min(Duration::from_millis(50)),
             backoff_max,
         }

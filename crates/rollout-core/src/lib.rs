@@ -6,6 +6,7 @@
 //!
 //! Entry points: [`TimeBudget`], [`CoordinatorConfig`], [`WorkerConfig`], [`Event`].
 
+pub mod attempts;
 pub mod budget;
 mod chain;
 pub mod clock;
@@ -23,6 +24,7 @@ mod percentile;
 #[cfg(feature = "schema")]
 pub mod schema;
 
+pub use attempts::Attempts;
 pub use budget::{BudgetError, TimeBudget};
 pub use chain::chain;
 pub use clock::{Clock, Mono, SystemClock};

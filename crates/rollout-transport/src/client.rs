@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncBufReadExt;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -76,7 +77,7 @@ pub enum ConnectError {
         /// Which side, and why.
         why: String,
     },
-    /// There was no session in time.
+    /// The coordinator's host was reached, and there was no session in time.
     #[error("no session with {addr} within {after:?}")]
     Timeout {
         /// The address.
@@ -94,20 +95,50 @@ pub enum ConnectError {
     },
 }
 
-/// Opens a session with the coordinator at `addr` (`host:port`): TCP, TLS on both sides, HTTP/2,
-/// and the headers of the session's request and response, all within `timeout`.
-///
-/// # Errors
-/// [`ConnectError`]; only [`ConnectError::Refused`] is final.
-pub async fn connect(addr: &str, tls: &Tls, timeout: Duration) -> Result<Link, ConnectError> {
-    match tokio::time::timeout(timeout, open(addr, tls)).await {
-        Ok(link) => link,
-        Err(_) => Err(ConnectError::Timeout { addr: addr.to_owned(), after: timeout }),
+/// How long opening a connection may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Until the coordinator's host has accepted the connection.
+    pub reach: Duration,
+    /// As a whole: a coordinator that many ask at once takes one after the other.
+    pub whole: Duration,
+}
+
+/// So long as a whole, however it is divided.
+impl From<Duration> for Patience {
+    fn from(whole: Duration) -> Self {
+        Self { reach: whole, whole }
     }
 }
 
-async fn open(addr: &str, tls: &Tls) -> Result<Link, ConnectError> {
-    let (mut requests, tasks, cut) = dial(addr, tls, |tasks| {
+/// Opens a session with the coordinator at `addr` (`host:port`): TCP, TLS on both sides, HTTP/2,
+/// and the headers of the session's request and response, all within `patience`.
+///
+/// # Errors
+/// [`ConnectError`]; only [`ConnectError::Refused`] is final.
+pub async fn connect(
+    addr: &str,
+    tls: &Tls,
+    patience: impl Into<Patience>,
+) -> Result<Link, ConnectError> {
+    let patience = patience.into();
+    within(addr, patience.whole, open(addr, tls, patience.reach)).await
+}
+
+/// What comes of `opening`, if it comes in time.
+pub(crate) async fn within<T>(
+    addr: &str,
+    after: Duration,
+    opening: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, ConnectError> {
+    match timeout(after, opening).await {
+        Ok(opened) => opened,
+        Err(_) => Err(ConnectError::Timeout { addr: addr.to_owned(), after }),
+    }
+}
+
+async fn open(addr: &str, tls: &Tls, reach: Duration) -> Result<Link, ConnectError> {
+    let (mut requests, tasks, cut) = dial(addr, tls, reach, |tasks| {
         let mut http = http2::Builder::new(tasks);
         http.initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
@@ -122,17 +153,19 @@ async fn open(addr: &str, tls: &Tls) -> Result<Link, ConnectError> {
     Ok(Link { up, down, tasks })
 }
 
-/// An HTTP/2 connection with the coordinator, as `settings` has it. Dropping the guard cuts it.
+/// An HTTP/2 connection with the coordinator, whose host is reached within `reach`, as `settings`
+/// has it. Dropping the guard cuts it.
 pub(crate) async fn dial<B>(
     addr: &str,
     tls: &Tls,
+    reach: Duration,
     settings: impl FnOnce(Tasks) -> http2::Builder<Tasks>,
 ) -> Result<(http2::SendRequest<B>, Tasks, KillOnDrop), ConnectError>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let stream = secure(addr, tls).await?;
+    let stream = secure(addr, tls, reach).await?;
     let tasks = Tasks::default();
     let cut = tasks.kill_on_drop();
     let (requests, http) = settings(tasks.clone())
@@ -146,9 +179,14 @@ where
 
 /// With TLS 1.3 this side is done before the coordinator has seen its certificate: the verdict is
 /// the first thing that can be read, an alert or the coordinator's HTTP/2 settings.
-async fn secure(addr: &str, tls: &Tls) -> Result<TlsStream<TcpStream>, ConnectError> {
+async fn secure(
+    addr: &str,
+    tls: &Tls,
+    reach: Duration,
+) -> Result<TlsStream<TcpStream>, ConnectError> {
     let failed = |error| tls_error(addr, error);
-    let tcp = TcpStream::connect(addr).await.map_err(failed)?;
+    let reached = timeout(reach, TcpStream::connect(addr)).await;
+    let tcp = reached.map_err(io::Error::from).flatten().map_err(failed)?;
     tcp.set_nodelay(true).map_err(failed)?;
     // Nothing looks at the name: the coordinator is who its certificate's URI says.
     let name = ServerName::from(Ipv4Addr::UNSPECIFIED);

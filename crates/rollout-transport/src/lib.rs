@@ -43,7 +43,7 @@ mod x509;
 
 pub use bodies::{PieceError, PieceSink, PieceStream};
 pub use certs::{CertError, CertInfo, TlsFiles};
-pub use client::{ConnectError, Link, connect};
+pub use client::{ConnectError, Link, Patience, connect};
 pub use identity::Identity;
 pub use lines::{Gone, Line, LineSink, LineStream, TrySendError};
 pub use remote::{BlobStream, CallError, Remote, WorkLink};

@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use crate::bodies::{PieceError, PieceStream};
-use crate::client::{ConnectError, dial};
+use crate::client::{ConnectError, Patience, dial, within};
 use crate::http::{BLOBS, JOBS, NDJSON, STATUS, WIDE_CONNECTION_WINDOW, WIDE_STREAM_WINDOW, WORK};
 use crate::lines::{self, LARGE_QUEUE, LineBody, LineSink, LineStream};
 use crate::meter::Meter;
@@ -102,12 +102,17 @@ pub struct WorkLink {
 }
 
 impl Remote {
-    /// Connects to the coordinator at `addr` (`host:port`) within `timeout`.
+    /// Connects to the coordinator at `addr` (`host:port`) within `patience`.
     ///
     /// # Errors
     /// [`ConnectError`]; only [`ConnectError::Refused`] is final.
-    pub async fn open(addr: &str, tls: &Tls, timeout: Duration) -> Result<Self, ConnectError> {
-        let dialling = dial(addr, tls, |tasks| {
+    pub async fn open(
+        addr: &str,
+        tls: &Tls,
+        patience: impl Into<Patience>,
+    ) -> Result<Self, ConnectError> {
+        let patience = patience.into();
+        let dialling = dial(addr, tls, patience.reach, |tasks| {
             let mut http = http2::Builder::new(tasks);
             http.initial_stream_window_size(WIDE_STREAM_WINDOW)
                 .initial_connection_window_size(WIDE_CONNECTION_WINDOW)
@@ -116,10 +121,7 @@ impl Remote {
                 .keep_alive_timeout(PONG);
             http
         });
-        let Ok(dialled) = tokio::time::timeout(timeout, dialling).await else {
-            return Err(ConnectError::Timeout { addr: addr.to_owned(), after: timeout });
-        };
-        let (requests, tasks, cut) = dialled?;
+        let (requests, tasks, cut) = within(addr, patience.whole, dialling).await?;
         cut.disarm();
         Ok(Self { requests, connection: Arc::new(Cut(tasks)) })
     }

@@ -10,10 +10,10 @@ use rollout_core::duration::as_ms;
 use rollout_core::event::{
     FENCE_LIFTED, WorkerDeregistered, WorkerDraining, WorkerFenced, WorkerRegistered, WorkerResumed,
 };
-use rollout_core::{Incarnation, Mono, RunId, TimeBudget};
+use rollout_core::{Attempts, Incarnation, Mono, RunId, TimeBudget};
 use rollout_storage::StorageError;
 use rollout_transport::{
-    ConnectError, Down, FenceReason, Link, RejectReason, Tls, Up, WireError, wire::Timing,
+    ConnectError, Down, FenceReason, Link, Patience, RejectReason, Tls, Up, WireError, wire::Timing,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -67,8 +67,7 @@ pub(crate) struct Heart {
     beat: u64,
     /// Whether this process has ever been registered.
     known: bool,
-    /// The next pause between two attempts to connect, before jitter.
-    pause: Duration,
+    attempts: Attempts,
     /// What has been announced of the intent.
     announced: Intent,
     broken: (mpsc::Sender<Arc<StorageError>>, mpsc::Receiver<Arc<StorageError>>),
@@ -94,7 +93,7 @@ impl Heart {
             epoch: None,
             beat: 0,
             known: false,
-            pause: link.backoff_initial,
+            attempts: Attempts::new(link),
             announced: Intent::Serve,
             broken: mpsc::channel(1),
             parts,
@@ -122,14 +121,19 @@ impl Heart {
                     return Err(WorkerError::Refused(error));
                 }
                 Err(_) if self.leaves_unheard() => return Ok(()),
-                Err(source) => Some(source),
+                Err(source) => {
+                    if matches!(source, ConnectError::Timeout { .. }) {
+                        self.attempts.unanswered();
+                    }
+                    Some(source)
+                }
             };
             let after = self.parts.start_timeout;
             if !self.known && self.boot().since(started) >= after {
                 return Err(WorkerError::Unreachable { after, source });
             }
-            self.wait(jittered(self.pause)).await;
-            self.pause = (self.pause * 2).min(self.link.backoff_max);
+            let pause = jittered(self.attempts.pause());
+            self.wait(pause).await;
         }
     }
 
@@ -147,8 +151,10 @@ impl Heart {
     }
 
     async fn connect(&mut self) -> Result<Link, ConnectError> {
-        let Self { parts: Parts { coordinator, tls, voice, .. }, link, fence, pulse, .. } = self;
-        let connecting = rollout_transport::connect(coordinator, tls, link.connect_timeout);
+        let patience =
+            Patience { reach: self.link.connect_timeout, whole: self.attempts.patience() };
+        let Self { parts: Parts { coordinator, tls, voice, .. }, fence, pulse, .. } = self;
+        let connecting = rollout_transport::connect(coordinator, tls, patience);
         watching(fence, (voice, pulse), connecting).await
     }
 
@@ -176,7 +182,7 @@ impl Heart {
             return Ok(Next::Again);
         }
         let patience = match self.epoch {
-            Some(_) => self.link.ack_timeout,
+            Some(_) => self.attempts.patience(),
             None if self.known => REGISTRATION_TIMEOUT,
             None => REGISTRATION_TIMEOUT.min(self.parts.start_timeout),
         };
@@ -185,7 +191,11 @@ impl Heart {
         let answer = match watching(&mut self.fence, watchers, hearing).await {
             Ok(Ok(Some(answer))) => answer,
             Ok(Err(error)) => return self.cut(&error),
-            Ok(Ok(None)) | Err(_) => return Ok(Next::Again),
+            Ok(Ok(None)) => return Ok(Next::Again),
+            Err(_) => {
+                self.attempts.unanswered();
+                return Ok(Next::Again);
+            }
         };
         match answer {
             Down::Registered { run_id, epoch, resumed, waited_ms, .. } => {
@@ -276,7 +286,7 @@ impl Heart {
             match line {
                 Ok(Some(Down::Ack { beat, .. })) => {
                     self.fence.acknowledge(beat);
-                    self.pause = self.link.backoff_initial;
+                    self.attempts.answered();
                 }
                 Ok(Some(other)) => return self.heard(other),
                 Ok(None) => return Ok(Next::Again),

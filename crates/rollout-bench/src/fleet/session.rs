@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use rollout_core::{Clock, Incarnation, Mono, SystemClock};
+use rollout_core::{Attempts, Clock, Incarnation, Mono, SystemClock};
 use rollout_transport::wire::Timing;
-use rollout_transport::{Down, Link, Up};
+use rollout_transport::{ConnectError, Down, Link, Patience, Up};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -58,33 +58,41 @@ impl Session {
     pub(super) async fn run(mut self) {
         let mut turn = Arc::clone(&self.shared.opening).acquire_owned().await.ok();
         let link = self.shared.budget.reconnect();
-        let mut pause = link.backoff_initial;
+        let mut attempts = Attempts::new(link);
         loop {
-            let connecting = rollout_transport::connect(
-                &self.shared.addr,
-                &self.member.tls,
-                link.connect_timeout,
-            );
-            let registered = match connecting.await {
-                Ok(link) => self.lead(link, &mut turn).await,
-                Err(_) => false,
+            let patience = Patience { reach: link.connect_timeout, whole: attempts.patience() };
+            let connecting =
+                rollout_transport::connect(&self.shared.addr, &self.member.tls, patience);
+            let ended = match connecting.await {
+                Ok(link) => self.lead(link, attempts.patience(), &mut turn).await,
+                Err(ConnectError::Timeout { .. }) => Ended::Unanswered,
+                Err(_) => Ended::Refused,
             };
             let counts = &self.shared.counts;
-            let happened = if registered { &counts.lost } else { &counts.unanswered };
-            happened.fetch_add(1, Relaxed);
-            if registered {
-                pause = link.backoff_initial;
+            match ended {
+                Ended::Lost => attempts.answered(),
+                Ended::Unanswered => attempts.unanswered(),
+                Ended::Refused => {}
             }
-            sleep(pause.mul_f64(rand::random_range(0.5..=1.0))).await;
-            pause = (pause * 2).min(link.backoff_max);
+            let happened = if ended == Ended::Lost { &counts.lost } else { &counts.unanswered };
+            happened.fetch_add(1, Relaxed);
+            sleep(attempts.pause().mul_f64(rand::random_range(0.5..=1.0))).await;
         }
     }
 
-    /// Whether it was registered before the session ended.
-    async fn lead(&mut self, mut link: Link, turn: &mut Option<OwnedSemaphorePermit>) -> bool {
+    /// How the session ended.
+    async fn lead(
+        &mut self,
+        mut link: Link,
+        patience: Duration,
+        turn: &mut Option<OwnedSemaphorePermit>,
+    ) -> Ended {
         let sent = now();
-        if !self.register(&mut link).await {
-            return false;
+        let patience = self.epoch.map_or(REGISTRATION, |_| patience);
+        match timeout(patience, self.register(&mut link)).await {
+            Ok(true) => {}
+            Ok(false) => return Ended::Refused,
+            Err(_) => return Ended::Unanswered,
         }
         if self.heard == Mono::default() {
             self.heard = sent;
@@ -98,7 +106,7 @@ impl Session {
         };
         self.beat_over(&mut link, first).await;
         drop(open);
-        true
+        Ended::Lost
     }
 
     async fn register(&mut self, link: &mut Link) -> bool {
@@ -112,19 +120,17 @@ impl Session {
             timing: Timing::from(&self.shared.budget),
             unix_ms: Some(SystemClock.unix_ms()),
         };
-        let patience =
-            self.epoch.map_or(REGISTRATION, |_| self.shared.budget.reconnect().ack_timeout);
         if link.up.send(register).await.is_err() {
             return false;
         }
-        match timeout(patience, link.down.next()).await {
-            Ok(Ok(Some(Down::Registered { epoch, .. }))) => {
+        match link.down.next().await {
+            Ok(Some(Down::Registered { epoch, .. })) => {
                 self.epoch = Some(epoch);
                 self.pending.clear();
                 self.volatile.clear();
                 true
             }
-            Ok(Ok(Some(Down::Fenced { .. }))) => {
+            Ok(Some(Down::Fenced { .. })) => {
                 self.shared.counts.anew.fetch_add(1, Relaxed);
                 (self.epoch, self.incarnation) = (None, Incarnation::generate());
                 false
@@ -154,7 +160,10 @@ impl Session {
                 },
                 () = timer.as_mut() => {
                     let at = now();
-                    if self.pending.front().is_some_and(|(_, sent)| at.since(*sent) > ack_timeout) {
+                    let late = due.elapsed();
+                    // What is late here was perhaps answered long ago, and is not read yet.
+                    let patience = ack_timeout + late * 4;
+                    if self.pending.front().is_some_and(|(_, sent)| at.since(*sent) > patience) {
                         return;
                     }
                     self.beat += 1;
@@ -166,8 +175,7 @@ impl Session {
                     if self.probes {
                         self.volatile.push_back((self.beat, at));
                     }
-                    let late = due.elapsed().as_secs_f64();
-                    self.shared.record(|samples| samples.late.push(late));
+                    self.shared.record(|samples| samples.late.push(late.as_secs_f64()));
                     due = (due + self.interval).max(Instant::now());
                     timer.as_mut().reset(due);
                 }
@@ -189,6 +197,16 @@ impl Session {
             self.shared.record(|samples| samples.durable.push(at.since(sent).as_secs_f64()));
         }
     }
+}
+
+/// How an attempt ended.
+#[derive(PartialEq, Eq)]
+enum Ended {
+    /// After it was registered.
+    Lost,
+    /// There was no answer in time.
+    Unanswered,
+    Refused,
 }
 
 /// Counts as an open session for as long as it lives.

@@ -1,18 +1,22 @@
 //! Who is let in, who is not, and what both sides are told.
 
+use std::io::Write;
+use std::net::{Shutdown, TcpStream as StdTcpStream};
 use std::sync::Arc;
 
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode};
 use rollout_core::config::Limits;
 use rollout_transport::{
-    ConnectError, Handler, Identity, Refusal, RefusalKind, Server, Session, Tls, TransportError,
+    ConnectError, Handler, Identity, Patience, Refusal, RefusalKind, Server, Session, Tls,
+    TransportError,
 };
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{Fleet, LONG, Pki, impostor, soon, until_closed, worker};
+use crate::support::{Fleet, LONG, Pki, SHORT, impostor, soon, until_closed, worker};
 
 fn why(error: ConnectError) -> String {
     match error {
@@ -185,11 +189,42 @@ async fn nobody_listening_is_unreachable_and_a_silent_listener_times_out() {
     let tls = Pki::new().tls(&worker());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap().to_string();
-    let error = rollout_transport::connect(&addr, &tls, crate::support::SHORT).await.unwrap_err();
+    let error = rollout_transport::connect(&addr, &tls, SHORT).await.unwrap_err();
     assert!(matches!(&error, ConnectError::Timeout { .. }), "{error:?}");
     assert!(error.to_string().contains(&addr), "{error}");
     drop(listener);
     let error = rollout_transport::connect(&addr, &tls, LONG).await.unwrap_err();
     assert!(matches!(&error, ConnectError::Unreachable { .. }), "{error:?}");
     assert!(error.to_string().contains(&addr), "{error}");
+}
+
+#[tokio::test]
+async fn who_reaches_a_listener_that_is_busy_waits_longer_than_reaching_it_may_take() {
+    let tls = Pki::new().tls(&worker());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let whole = SHORT * 4;
+    let begun = Instant::now();
+    let patience = Patience { reach: SHORT, whole };
+    let error = rollout_transport::connect(&addr, &tls, patience).await.unwrap_err();
+    assert!(matches!(&error, ConnectError::Timeout { after, .. } if *after == whole), "{error:?}");
+    assert!(begun.elapsed() >= whole);
+}
+
+#[tokio::test]
+async fn who_has_given_up_before_its_turn_costs_no_handshake() {
+    let mut fleet = Fleet::new();
+    let hello = fleet.hello();
+    // The server has no chance to accept in between: this thread is its runtime's.
+    let mut tcp = StdTcpStream::connect(&fleet.addr).unwrap();
+    tcp.write_all(&hello).unwrap();
+    tcp.shutdown(Shutdown::Write).unwrap();
+    tcp.set_nonblocking(true).unwrap();
+    let mut tcp = TcpStream::from_std(tcp).unwrap();
+    let mut answer = Vec::new();
+    // Closed with the hello unread, which may be a reset.
+    let _ = soon("an end", tcp.read_to_end(&mut answer)).await;
+    assert!(answer.is_empty(), "{} bytes of a handshake that nobody awaits", answer.len());
+    fleet.still_serves().await;
+    assert!(fleet.refusals.try_recv().is_err());
 }

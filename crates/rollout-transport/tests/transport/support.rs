@@ -168,6 +168,16 @@ impl Fleet {
         TlsConnector::from(config).connect(name, self.tcp().await).await
     }
 
+    /// What a worker says first.
+    pub(crate) fn hello(&self) -> Vec<u8> {
+        let config = careless(&self.pki.files(&worker()), &[b"h2"]);
+        let name = ServerName::try_from("x.example").unwrap();
+        let mut hello = Vec::new();
+        let mut tls = rustls::ClientConnection::new(config, name).unwrap();
+        tls.write_tls(&mut hello).unwrap();
+        hello
+    }
+
     /// Shakes hands without a certificate, until the server has said what it thinks of that.
     pub(crate) async fn anonymous(&self) -> TlsStream<TcpStream> {
         let provider = Arc::new(ring::default_provider());

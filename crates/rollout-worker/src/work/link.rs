@@ -2,12 +2,11 @@
 //! the heart's back-off. On each new one everything is said again.
 
 use std::pin::Pin;
-use std::time::Duration;
 
 use rollout_core::budget::Reconnect;
-use rollout_core::{Mono, WorkerId};
+use rollout_core::{Attempts, Mono, WorkerId};
 use rollout_transport::work::{WorkDown, WorkUp};
-use rollout_transport::{LineSink, LineStream, Remote, Tls};
+use rollout_transport::{ConnectError, LineSink, LineStream, Patience, Remote, Tls};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::desk::Desk;
@@ -25,7 +24,29 @@ pub(super) enum Event {
     Changed,
 }
 
-type Opening = Pin<Box<dyn Future<Output = Result<Open, String>> + Send>>;
+type Opening = Pin<Box<dyn Future<Output = Result<Open, NotOpen>> + Send>>;
+
+/// Why there is no stream.
+enum NotOpen {
+    /// There was no answer in time.
+    Unanswered,
+    Other(String),
+}
+
+impl NotOpen {
+    fn other(error: &impl ToString) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+impl From<ConnectError> for NotOpen {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Timeout { .. } => Self::Unanswered,
+            other => Self::other(&other),
+        }
+    }
+}
 
 /// See the module.
 pub(super) struct Link {
@@ -35,8 +56,7 @@ pub(super) struct Link {
     worker: WorkerId,
     plugins: Vec<String>,
     state: State,
-    /// The next pause, before jitter.
-    pause: Duration,
+    attempts: Attempts,
     /// How many streams there were: the number of the present one.
     streams: u64,
 }
@@ -63,9 +83,9 @@ impl Link {
         worker: WorkerId,
         plugins: Vec<String>,
     ) -> Self {
-        let pause = reconnect.backoff_initial;
+        let attempts = Attempts::new(reconnect);
         let state = State::Down { until: Instant::now() };
-        Self { coordinator, tls, reconnect, worker, plugins, state, pause, streams: 0 }
+        Self { coordinator, tls, reconnect, worker, plugins, state, attempts, streams: 0 }
     }
 
     /// The connection, for uploads, and the number of its stream.
@@ -97,8 +117,17 @@ impl Link {
     /// The stream is of no use: another one after a pause.
     pub(super) fn lose(&mut self, why: &str) {
         tracing::debug!("the stream of work is lost: {why}");
-        self.state = State::Down { until: Instant::now() + jittered(self.pause) };
-        self.pause = (self.pause * 2).min(self.reconnect.backoff_max);
+        self.state = State::Down { until: Instant::now() + jittered(self.attempts.pause()) };
+    }
+
+    fn not_opened(&mut self, why: &NotOpen) {
+        match why {
+            NotOpen::Unanswered => {
+                self.attempts.unanswered();
+                self.lose("no answer in time");
+            }
+            NotOpen::Other(why) => self.lose(why),
+        }
     }
 
     /// Another stream, at once.
@@ -125,7 +154,7 @@ impl Link {
                         return Event::Opened;
                     }
                     Err(why) => {
-                        self.lose(&why);
+                        self.not_opened(&why);
                         return Event::Changed;
                     }
                 },
@@ -140,7 +169,7 @@ impl Link {
                     };
                     match line {
                         Ok(Some(line)) => {
-                            self.pause = self.reconnect.backoff_initial;
+                            self.attempts.answered();
                             return Event::Heard(line);
                         }
                         Ok(None) => self.lose("the coordinator ended it"),
@@ -154,17 +183,17 @@ impl Link {
 
     fn open(&self, who: Pulse, epoch: u64) -> Opening {
         let (coordinator, tls) = (self.coordinator.clone(), self.tls.clone());
-        let patience = self.reconnect.connect_timeout;
+        let patience =
+            Patience { reach: self.reconnect.connect_timeout, whole: self.attempts.patience() };
         let (worker_id, incarnation, plugins) =
             (self.worker, who.incarnation, self.plugins.clone());
         Box::pin(async move {
-            let remote = Remote::open(&coordinator, &tls, patience);
-            let remote = remote.await.map_err(|error| error.to_string())?;
-            let opened = timeout(patience, remote.work()).await;
-            let link = opened.map_err(|_| "no answer in time".to_owned())?;
-            let link = link.map_err(|error| error.to_string())?;
+            let remote = Remote::open(&coordinator, &tls, patience).await?;
+            let opened = timeout(patience.whole, remote.work()).await;
+            let link = opened.map_err(|_| NotOpen::Unanswered)?;
+            let link = link.map_err(|error| NotOpen::other(&error))?;
             let hello = WorkUp::Hello { worker_id, incarnation, epoch, plugins };
-            link.up.send(hello).await.map_err(|error| error.to_string())?;
+            link.up.send(hello).await.map_err(|error| NotOpen::other(&error))?;
             Ok(Open { remote, up: link.up, down: link.down, full: false })
         })
     }
