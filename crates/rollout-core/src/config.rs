@@ -140,7 +140,8 @@ pub struct Limits {
     /// The longest line of the session stream, in bytes.
     #[cfg_attr(feature = "schema", schemars(range(min = MIN_LINE, max = MAX_LINE)))]
     pub max_line: usize,
-    /// How long a TLS handshake may take, `10ms` to `60s`; a fifth of it while others wait for a place.
+    /// How long what the peer does of a TLS handshake may take, `10ms` to `60s`; a fifth of it while
+    /// others wait for a place.
     #[serde(with = "crate::duration::AsText")]
     pub handshake_timeout: Duration,
     /// How long a connection may take to its first request's headers, and a session from there to its

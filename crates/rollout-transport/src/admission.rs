@@ -12,11 +12,12 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::server::TlsStream;
 
 use crate::connection::Connection;
 use crate::crowd::{Crowd, Entry, Seat, Seats};
+use crate::doormen::{Door, Queue};
 use crate::identity::Identity;
 use crate::server::{Handler, RefusalKind, Shared};
 use crate::verify::{Unproven, explain, identity_of, is_about_certificate};
@@ -45,15 +46,21 @@ struct Newcomer {
     peer: SocketAddr,
     slot: OwnedSemaphorePermit,
     entry: Entry,
+    door: Door,
 }
 
-/// Accepts until the server stops.
-pub(crate) async fn accept<H: Handler>(listener: TcpListener, shared: Arc<Shared<H>>) {
+/// Accepts until the server stops, and sends newcomers to the doors in turn.
+pub(crate) async fn accept<H: Handler>(
+    listener: TcpListener,
+    shared: Arc<Shared<H>>,
+    doors: Vec<Door>,
+    queue: Queue,
+) {
     let limits = &shared.limits;
     let slots = Arc::new(Semaphore::new(limits.max_connections));
     let seats = Seats::new(limits.max_connections_per_peer);
     let mut crowd = Crowd::new(limits.max_handshakes, limits.handshake_timeout / CROWDED);
-    let mut accepting = true;
+    let (mut accepting, mut doors) = (true, doors.iter().cycle());
     while let Some(accepted) = shared.stop.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((tcp, peer)) => {
@@ -64,11 +71,12 @@ pub(crate) async fn accept<H: Handler>(listener: TcpListener, shared: Arc<Shared
                     shared.refuse(peer, None, RefusalKind::Capacity, detail);
                     continue;
                 };
-                let Some(entry) = shared.stop.run_until_cancelled(crowd.enter()).await else {
-                    return;
-                };
-                let newcomer = Newcomer { tcp, peer, slot, entry };
-                shared.tasks.spawn(admit(Arc::clone(&shared), seats.clone(), newcomer));
+                let entering = queue.count(crowd.enter());
+                let Some(entry) = shared.stop.run_until_cancelled(entering).await else { return };
+                let Some(door) = doors.next() else { return };
+                let newcomer = Newcomer { tcp, peer, slot, entry, door: door.clone() };
+                let admitted = admit(Arc::clone(&shared), seats.clone(), newcomer);
+                shared.tasks.spawn_on(&door.handle, admitted);
             }
             Err(error) => {
                 if std::mem::replace(&mut accepting, false) {
@@ -81,8 +89,8 @@ pub(crate) async fn accept<H: Handler>(listener: TcpListener, shared: Arc<Shared
 }
 
 async fn admit<H: Handler>(shared: Arc<Shared<H>>, seats: Seats, newcomer: Newcomer) {
-    let Newcomer { tcp, peer, slot, entry } = newcomer;
-    let hands = shake_hands(&shared, tcp, peer, &entry);
+    let Newcomer { tcp, peer, slot, mut entry, door } = newcomer;
+    let hands = shake_hands(&shared, tcp, peer, &mut entry, &door);
     let Some(Some((tls, identity))) = shared.stop.run_until_cancelled(hands).await else { return };
     drop(entry);
     let Some(seat) = seats.take(&identity) else {
@@ -99,35 +107,33 @@ async fn shake_hands<H: Handler>(
     shared: &Shared<H>,
     tcp: TcpStream,
     peer: SocketAddr,
-    entry: &Entry,
+    entry: &mut Entry,
+    door: &Door,
 ) -> Option<(TlsStream<TcpStream>, Identity)> {
-    let limit = shared.limits.handshake_timeout;
-    let late = |detail: String| {
-        shared.refuse(peer, None, RefusalKind::Timeout, detail);
-        None
-    };
     // Without it a beat's acknowledgement could wait for the peer's delayed ACK; on a socket that
     // is already dead the next read says so.
     let _ = tcp.set_nodelay(true);
     // A peer whose machine or network is gone says nothing, and might hold its place for ever.
     let _ = SockRef::from(&tcp).set_tcp_keepalive(&KEEPALIVE);
-    let shaking = entry.cut.run_until_cancelled(async {
-        // A fleet that comes back all at once waits here, and some give up meanwhile: they cost no
-        // signature.
-        if tcp.ready(Interest::READABLE).await?.is_read_closed() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+    let mut left = shared.limits.handshake_timeout;
+    let since = Instant::now();
+    let cut = entry.cut().clone();
+    let spoken = in_time(shared, peer, left, cut.cancelled(), has_given_up(&tcp)).await?;
+    left = left.saturating_sub(since.elapsed());
+    // What follows costs the processor something. While others are before it, that is not the
+    // peer's doing, and it may lose its patience: a fleet that comes back all at once waits here.
+    let _begun = entry.wait_turn(door.turn()).await;
+    if spoken.ok()? || has_given_up(&tcp).await.ok()? {
+        return None;
+    }
+    let patience = shared.limits.handshake_timeout / CROWDED;
+    let room = async {
+        tokio::select! {
+            () = cut.cancelled() => {}
+            () = door.others_wait(patience) => {}
         }
-        shared.tls.accept(tcp).await
-    });
-    let shaken = match timeout(limit, shaking).await {
-        Ok(Some(shaken)) => shaken,
-        Ok(None) => {
-            let limit = limit / CROWDED;
-            return late(format!("no TLS handshake within {limit:?}, and others wait"));
-        }
-        Err(_) => return late(format!("no TLS handshake within {limit:?}")),
     };
-    match shaken {
+    match in_time(shared, peer, left, room, shared.tls.accept(tcp)).await? {
         Ok(tls) => {
             let identity = tls.get_ref().1.peer_certificates()?.first().and_then(identity_of)?;
             Some((tls, identity))
@@ -139,6 +145,40 @@ async fn shake_hands<H: Handler>(
             None
         }
     }
+}
+
+/// Whether the peer has closed its side, once it has done anything.
+async fn has_given_up(tcp: &TcpStream) -> io::Result<bool> {
+    Ok(tcp.ready(Interest::READABLE).await?.is_read_closed())
+}
+
+/// What comes of a part of a handshake that is the peer's, unless it takes `left`, or has to make
+/// `room`.
+async fn in_time<H: Handler, T>(
+    shared: &Shared<H>,
+    peer: SocketAddr,
+    left: Duration,
+    room: impl Future<Output = ()>,
+    part: impl Future<Output = T>,
+) -> Option<T> {
+    let limit = shared.limits.handshake_timeout;
+    let part = async {
+        tokio::select! {
+            biased;
+            done = part => Some(done),
+            () = room => None,
+        }
+    };
+    let detail = match timeout(left, part).await {
+        Ok(Some(done)) => return Some(done),
+        Ok(None) => {
+            let limit = limit / CROWDED;
+            format!("no TLS handshake within {limit:?}, and others wait")
+        }
+        Err(_) => format!("no TLS handshake within {limit:?}"),
+    };
+    shared.refuse(peer, None, RefusalKind::Timeout, detail);
+    None
 }
 
 fn judge(error: &rustls::Error) -> (Option<&Identity>, RefusalKind, String) {

@@ -166,7 +166,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let stream = secure(addr, tls, reach).await?;
-    let tasks = Tasks::default();
+    let tasks = Tasks::here();
     let cut = tasks.kill_on_drop();
     let (requests, http) = settings(tasks.clone())
         .max_send_buf_size(SEND_BUFFER)

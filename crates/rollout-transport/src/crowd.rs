@@ -7,29 +7,83 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
 use crate::identity::Identity;
 
 /// The handshakes under way. There are so many places; while none is free and somebody waits, the
-/// oldest handshake is cut once it has had its `patience`. A fleet that connects all at once
+/// oldest handshake is cut once its peer has had its `patience`. A fleet that connects all at once
 /// therefore waits its turn, and peers that hold a place for nothing lose it.
 pub(crate) struct Crowd {
     places: Arc<Semaphore>,
     patience: Duration,
     /// Oldest first; those that have ended are left out when they come to the front, or when they
     /// have become many.
-    entered: VecDeque<(Instant, CancellationToken)>,
+    entered: VecDeque<(Instant, Arc<Handshake>)>,
     most: usize,
+}
+
+/// What a crowd knows of a handshake.
+#[derive(Default)]
+struct Handshake {
+    /// Cancelled when it has to make room, and when it has ended.
+    cut: CancellationToken,
+    turn: Mutex<Turn>,
+}
+
+/// What a handshake waits for.
+#[derive(Default, Clone, Copy)]
+enum Turn {
+    /// Its peer, since it came.
+    #[default]
+    Coming,
+    /// A thread that is busy with others: that is not its peer's doing.
+    Waiting,
+    /// Its peer, since then.
+    Begun(Instant),
 }
 
 /// A handshake's place.
 pub(crate) struct Entry {
-    /// Cancelled when it has to make room.
-    pub(crate) cut: CancellationToken,
+    handshake: Arc<Handshake>,
     _place: OwnedSemaphorePermit,
-    /// Tells the crowd that it has ended.
-    _ended: DropGuard,
+}
+
+impl Entry {
+    /// Cancelled when it has to make room.
+    pub(crate) fn cut(&self) -> &CancellationToken {
+        &self.handshake.cut
+    }
+
+    /// Waits for `turn`, which is not counted.
+    pub(crate) async fn wait_turn<T>(&mut self, turn: impl Future<Output = T>) -> T {
+        self.handshake.now(Turn::Waiting);
+        let come = turn.await;
+        self.handshake.now(Turn::Begun(Instant::now()));
+        come
+    }
+}
+
+/// Tells the crowd that it has ended.
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.handshake.cut.cancel();
+    }
+}
+
+impl Handshake {
+    fn now(&self, turn: Turn) {
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = turn;
+    }
+
+    /// Since when it waits for its peer, if it does not since `known`.
+    fn later_than(&self, known: Instant) -> Option<Instant> {
+        match *self.turn.lock().unwrap_or_else(PoisonError::into_inner) {
+            Turn::Coming => None,
+            Turn::Waiting => Some(Instant::now()),
+            Turn::Begun(since) => Some(since).filter(|since| *since > known),
+        }
+    }
 }
 
 impl Crowd {
@@ -43,27 +97,34 @@ impl Crowd {
     pub(crate) async fn enter(&mut self) -> Entry {
         let place = self.place().await;
         if self.entered.len() >= self.most {
-            self.entered.retain(|(_, handshake)| !handshake.is_cancelled());
+            self.entered.retain(|(_, handshake)| !handshake.cut.is_cancelled());
         }
-        let cut = CancellationToken::new();
-        self.entered.push_back((Instant::now(), cut.clone()));
-        Entry { _ended: cut.clone().drop_guard(), cut, _place: place }
+        let handshake = Arc::<Handshake>::default();
+        self.entered.push_back((Instant::now(), Arc::clone(&handshake)));
+        Entry { handshake, _place: place }
     }
 
     async fn place(&mut self) -> OwnedSemaphorePermit {
         loop {
-            while self.entered.front().is_some_and(|(_, handshake)| handshake.is_cancelled()) {
+            while self.entered.front().is_some_and(|(_, it)| it.cut.is_cancelled()) {
                 self.entered.pop_front();
             }
             let Some((since, oldest)) = self.entered.front() else {
                 return acquire(&self.places).await;
             };
+            let patience = sleep_until(*since + self.patience);
             tokio::select! {
                 biased;
                 place = acquire(&self.places) => return place,
-                () = oldest.cancelled() => {}
-                () = sleep_until(*since + self.patience) => {
-                    oldest.cancel();
+                () = oldest.cut.cancelled() => continue,
+                () = patience => {}
+            }
+            let later = oldest.later_than(*since);
+            let Some((_, oldest)) = self.entered.pop_front() else { continue };
+            match later {
+                Some(since) => self.entered.push_back((since, oldest)),
+                None => {
+                    oldest.cut.cancel();
                     return acquire(&self.places).await;
                 }
             }
@@ -134,7 +195,7 @@ mod tests {
         let mut crowd = Crowd::new(2, PATIENCE);
         let begun = Instant::now();
         let (first, second) = (crowd.enter().await, crowd.enter().await);
-        let cut = first.cut.clone();
+        let cut = first.cut().clone();
         let leave = async {
             cut.cancelled().await;
             assert!(begun.elapsed() >= PATIENCE, "not before its patience is over");
@@ -143,7 +204,7 @@ mod tests {
         };
         let both = async { tokio::join!(crowd.enter(), leave) };
         let (third, ()) = timeout(Duration::from_secs(20), both).await.unwrap();
-        assert!(!second.cut.is_cancelled() && !third.cut.is_cancelled());
+        assert!(!second.cut().is_cancelled() && !third.cut().is_cancelled());
     }
 
     #[tokio::test]
@@ -151,10 +212,27 @@ mod tests {
         let mut crowd = Crowd::new(2, PATIENCE);
         let (first, second) = (crowd.enter().await, crowd.enter().await);
         sleep(PATIENCE * 2).await;
-        assert!(!first.cut.is_cancelled() && !second.cut.is_cancelled());
+        assert!(!first.cut().is_cancelled() && !second.cut().is_cancelled());
         drop(second);
         let _third = crowd.enter().await;
-        assert!(!first.cut.is_cancelled());
+        assert!(!first.cut().is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_the_server_is_not_cut_and_its_patience_begins_anew_afterwards() {
+        let mut crowd = Crowd::new(1, PATIENCE);
+        let mut first = crowd.enter().await;
+        let cut = first.cut().clone();
+        let shake = async {
+            first.wait_turn(sleep(PATIENCE * 4)).await;
+            assert!(!cut.is_cancelled(), "that was not its peer's doing");
+            let begun = Instant::now();
+            cut.cancelled().await;
+            assert!(begun.elapsed() >= PATIENCE / 2, "{:?}", begun.elapsed());
+            drop(first);
+        };
+        let both = async { tokio::join!(crowd.enter(), shake) };
+        timeout(Duration::from_secs(20), both).await.unwrap();
     }
 
     #[tokio::test]

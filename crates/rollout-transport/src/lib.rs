@@ -20,6 +20,7 @@ pub mod certs;
 pub mod client;
 mod connection;
 mod crowd;
+mod doormen;
 mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -44,6 +45,7 @@ mod x509;
 pub use bodies::{PieceError, PieceSink, PieceStream};
 pub use certs::{CertError, CertInfo, TlsFiles};
 pub use client::{ConnectError, Link, Patience, connect};
+pub use doormen::Queue;
 pub use identity::Identity;
 pub use lines::{Gone, Line, LineSink, LineStream, TrySendError};
 pub use remote::{BlobStream, CallError, Remote, WorkLink};

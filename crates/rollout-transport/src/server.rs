@@ -19,6 +19,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::admission;
 use crate::bodies::{PieceSink, PieceStream};
+use crate::doormen::{Doormen, Queue};
 use crate::identity::Identity;
 use crate::lines::{LineSink, LineStream, WeakSink};
 use crate::requests::{Denied, Params, WorkSession};
@@ -33,6 +34,11 @@ use crate::work::{Followed, Standing, Status, Submitted};
 /// comes back all at once waits here, where the standard library's 128 would cost it a second.
 const BACKLOG: i32 = 4096;
 
+/// So many of the handshakes under way, one in this number, have more than arrived: what has begun is
+/// to be finished soon, however many come. Peers a tenth of a second away still get in by the
+/// thousand a second.
+const BEGUN: usize = 4;
+
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
@@ -45,6 +51,9 @@ pub enum TransportError {
     /// The listening socket cannot be used.
     #[error("cannot listen")]
     Listener(#[source] io::Error),
+    /// The threads that shake hands cannot be started.
+    #[error("cannot start the threads for TLS handshakes")]
+    Threads(#[source] io::Error),
 }
 
 /// What the owner of a server does with what arrives.
@@ -261,6 +270,8 @@ pub struct Server {
     addr: SocketAddr,
     stop: CancellationToken,
     tasks: Tasks,
+    /// Dropped last: what is left of their work is cut before.
+    doormen: Doormen,
 }
 
 /// What every connection of a server has in common.
@@ -286,10 +297,12 @@ impl<H: Handler> Shared<H> {
 }
 
 impl Server {
-    /// Serves on a listening socket, in tasks of the current tokio runtime.
+    /// Serves on a listening socket, in tasks of the current tokio runtime; hands are shaken on
+    /// threads of the server's own.
     ///
     /// # Errors
-    /// When the certificate is not the coordinator's, or the socket cannot be used.
+    /// When the certificate is not the coordinator's, the socket cannot be used, or there is no
+    /// thread to be had.
     pub fn start<H: Handler>(
         listener: std::net::TcpListener,
         tls: Tls,
@@ -304,7 +317,9 @@ impl Server {
         SockRef::from(&listener).listen(BACKLOG).map_err(TransportError::Listener)?;
         let listener = TcpListener::from_std(listener).map_err(TransportError::Listener)?;
         let addr = listener.local_addr().map_err(TransportError::Listener)?;
-        let (tasks, stop) = (Tasks::default(), CancellationToken::new());
+        let begun = (limits.max_handshakes / BEGUN).max(1);
+        let doormen = Doormen::start(begun).map_err(TransportError::Threads)?;
+        let (tasks, stop) = (Tasks::here(), CancellationToken::new());
         let shared = Shared {
             handler,
             limits,
@@ -312,14 +327,22 @@ impl Server {
             stop: stop.clone(),
             tls: config.into(),
         };
-        tasks.spawn(admission::accept(listener, Arc::new(shared)));
-        Ok(Self { addr, stop, tasks })
+        let accept =
+            admission::accept(listener, Arc::new(shared), doormen.doors(), doormen.queue());
+        tasks.spawn(accept);
+        Ok(Self { addr, stop, tasks, doormen })
     }
 
     /// The address it listens on.
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Who waits to be let in.
+    #[must_use]
+    pub fn queue(&self) -> Queue {
+        self.doormen.queue()
     }
 
     /// Stops: no connection is accepted from now on, [`UpStream::next`] gives none, and once each

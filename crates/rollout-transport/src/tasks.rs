@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
@@ -13,8 +14,9 @@ use tokio_util::task::TaskTracker;
 /// fewer, and not all, so that nobody waits for it.
 const FORGOTTEN: usize = 8;
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Tasks {
+    home: Handle,
     tracker: TaskTracker,
     running: Arc<Mutex<Running>>,
 }
@@ -26,7 +28,22 @@ struct Running {
 }
 
 impl Tasks {
+    /// Tasks of the current runtime, from wherever they are spawned.
+    pub(crate) fn here() -> Self {
+        let (tracker, running) = (TaskTracker::new(), Arc::default());
+        Self { home: Handle::current(), tracker, running }
+    }
+
     pub(crate) fn spawn<F>(&self, task: F)
+    where
+        F: Future + Send + 'static,
+        F::Output: Send,
+    {
+        self.spawn_on(&self.home, task);
+    }
+
+    /// Spawns a task on another runtime.
+    pub(crate) fn spawn_on<F>(&self, runtime: &Handle, task: F)
     where
         F: Future + Send + 'static,
         F::Output: Send,
@@ -45,7 +62,7 @@ impl Tasks {
                 break;
             }
         }
-        running.set.spawn(task);
+        running.set.spawn_on(task, runtime);
     }
 
     /// Returns once every task has ended.
@@ -112,7 +129,7 @@ mod tests {
 
     #[tokio::test]
     async fn killed_tasks_are_dropped_and_so_is_one_that_is_begun_later() {
-        let (tasks, (held, mut released)) = (Tasks::default(), mpsc::channel::<()>(1));
+        let (tasks, (held, mut released)) = (Tasks::here(), mpsc::channel::<()>(1));
         for _ in 0..3 {
             let held = held.clone();
             tasks.spawn(async move { held.closed().await });
@@ -127,7 +144,7 @@ mod tests {
 
     #[tokio::test]
     async fn tasks_that_have_ended_are_forgotten() {
-        let tasks = Tasks::default();
+        let tasks = Tasks::here();
         for _ in 0..1_000 {
             tasks.spawn(async {});
             tokio::task::yield_now().await;
@@ -137,7 +154,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_guard_kills_unless_it_is_disarmed() {
-        let tasks = Tasks::default();
+        let tasks = Tasks::here();
         tasks.kill_on_drop().disarm();
         assert!(!tasks.lock().killed);
         drop(tasks.kill_on_drop());

@@ -231,6 +231,30 @@ async fn silent_handshakes_make_room_for_those_who_wait_and_not_before_their_pat
 }
 
 #[tokio::test]
+async fn handshakes_that_stop_half_way_make_room_for_those_who_wait_to_begin() {
+    let limits = Limits {
+        max_handshakes: 8,
+        handshake_timeout: Duration::from_secs(2),
+        ..Limits::default()
+    };
+    let mut fleet = Fleet::with(limits);
+    let hello = fleet.hello();
+    let mut halves = Vec::new();
+    // As many as may have begun at once, and not as many as may be under way.
+    for _ in 0..2 {
+        let mut half = fleet.tcp().await;
+        half.write_all(&hello).await.unwrap();
+        assert!(soon("the server's half", half.read(&mut [0; 64])).await.unwrap() > 0);
+        halves.push(half);
+    }
+    fleet.still_serves().await;
+    let (identity, refusal) = fleet.refusal().await;
+    assert_eq!((identity, refusal.kind), (None, RefusalKind::Timeout));
+    assert!(refusal.detail.contains("others wait"), "{refusal:?}");
+    drop(halves);
+}
+
+#[tokio::test]
 async fn a_fleet_that_comes_all_at_once_waits_to_be_accepted_and_is_not_turned_away() {
     let mut fleet = Fleet::with(Limits { handshake_timeout: SHORT, ..Limits::default() });
     let addr = fleet.addr.parse().unwrap();

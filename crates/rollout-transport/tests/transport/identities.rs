@@ -1,8 +1,7 @@
 //! Who is let in, who is not, and what both sides are told.
 
-use std::io::Write;
-use std::net::{Shutdown, TcpStream as StdTcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::{Method, Request, StatusCode};
@@ -12,7 +11,7 @@ use rollout_transport::{
     TransportError,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
@@ -213,18 +212,25 @@ async fn who_reaches_a_listener_that_is_busy_waits_longer_than_reaching_it_may_t
 
 #[tokio::test]
 async fn who_has_given_up_before_its_turn_costs_no_handshake() {
-    let mut fleet = Fleet::new();
+    let limits = Limits {
+        max_handshakes: 4,
+        handshake_timeout: Duration::from_secs(2),
+        ..Limits::default()
+    };
+    let mut fleet = Fleet::with(limits);
     let hello = fleet.hello();
-    // The server has no chance to accept in between: this thread is its runtime's.
-    let mut tcp = StdTcpStream::connect(&fleet.addr).unwrap();
-    tcp.write_all(&hello).unwrap();
-    tcp.shutdown(Shutdown::Write).unwrap();
-    tcp.set_nonblocking(true).unwrap();
-    let mut tcp = TcpStream::from_std(tcp).unwrap();
+    // It has the one turn that there is, until others wait and it has had its patience.
+    let mut before = fleet.tcp().await;
+    before.write_all(&hello).await.unwrap();
+    assert!(soon("the server's half", before.read(&mut [0; 64])).await.unwrap() > 0);
+    let mut tcp = fleet.tcp().await;
+    tcp.write_all(&hello).await.unwrap();
+    tcp.shutdown().await.unwrap();
     let mut answer = Vec::new();
     // Closed with the hello unread, which may be a reset.
     let _ = soon("an end", tcp.read_to_end(&mut answer)).await;
     assert!(answer.is_empty(), "{} bytes of a handshake that nobody awaits", answer.len());
     fleet.still_serves().await;
+    assert_eq!(fleet.refusal().await.1.kind, RefusalKind::Timeout, "of the one before");
     assert!(fleet.refusals.try_recv().is_err());
 }
