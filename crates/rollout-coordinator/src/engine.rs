@@ -23,7 +23,7 @@ use rollout_core::event::{
 };
 use rollout_core::{Clock, Mono, RunId, WorkerId};
 use rollout_storage::StorageError;
-use rollout_transport::{Down, DownSink, FenceReason, RejectReason};
+use rollout_transport::{Down, DownSink, FenceReason, Queue, RejectReason};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +34,7 @@ use crate::liveness::{Effect, Liveness, Registration, Stale, Suspicion};
 use crate::mailbox::{Admission, Candidate, Message, Rejection, SessionId};
 use crate::refusals::Refusals;
 use crate::registrar::Registrar;
+use crate::rush::Rush;
 use crate::skew::Skews;
 use crate::watchdog::Watchdog;
 use crate::work::board::Board;
@@ -57,6 +58,8 @@ pub(crate) struct Engine {
     pub(crate) term: u64,
     pub(crate) liveness: Liveness,
     pub(crate) watchdog: Watchdog,
+    pub(crate) rush: Rush,
+    pub(crate) queue: Queue,
     pub(crate) ledger: Ledger,
     /// Why the ledger writes no more. It does not go through the inbox: the engine itself is told
     /// when it submits to a broken ledger, and must not wait for itself.

@@ -16,6 +16,7 @@ mod own_thread;
 mod refusals;
 mod registrar;
 mod requests;
+mod rush;
 mod sessions;
 mod skew;
 mod streams;
@@ -47,6 +48,7 @@ use crate::own_thread::Outcome;
 use crate::refusals::Refusals;
 use crate::registrar::Registrar;
 use crate::requests::Requests;
+use crate::rush::Rush;
 use crate::sessions::Sessions;
 use crate::skew::Skews;
 pub use crate::tail::Tail;
@@ -181,6 +183,8 @@ impl Coordinator {
             term: meta.term,
             liveness,
             watchdog: Watchdog::new(now),
+            rush: Rush::new(now),
+            queue: server.queue(),
             ledger,
             broken: Arc::new(OnceLock::new()),
             skews: Skews::new(&config.timing),

@@ -36,6 +36,8 @@ pub struct Liveness {
     /// The highest epoch of whoever was forgotten: what was recorded of it may be there still, so
     /// that a worker that is not known begins above.
     floor: u64,
+    /// When live workers were taken over.
+    restored: Option<Mono>,
 }
 
 impl Liveness {
@@ -43,7 +45,8 @@ impl Liveness {
     #[must_use]
     pub fn new(budget: TimeBudget, capacity: usize) -> Self {
         let fleet = Fleet::new(budget.heartbeat_interval);
-        Self { rules: Rules { budget, credit: 0 }, capacity, fleet, live: 0, floor: 0 }
+        let rules = Rules { budget, credit: 0, rush: Duration::ZERO };
+        Self { rules, capacity, fleet, live: 0, floor: 0, restored: None }
     }
 
     /// Takes over a worker from before the coordinator's restart. A live one has a full deadline
@@ -57,7 +60,10 @@ impl Liveness {
         incarnation: Incarnation,
         state: State,
     ) {
-        self.live += usize::from(state.is_live());
+        if state.is_live() {
+            self.live += 1;
+            self.restored = Some(now);
+        }
         self.put(now, id, epoch, incarnation, (state, Contact::Restored));
     }
 
@@ -195,6 +201,19 @@ impl Liveness {
     pub fn credit(&mut self, stall: Duration) {
         let stall = u64::try_from(stall.as_nanos()).unwrap_or(u64::MAX);
         self.rules.credit = self.rules.credit.saturating_add(stall);
+    }
+
+    /// Whether there may be live workers that were taken over and have not beaten since.
+    #[must_use]
+    pub fn awaits_restored(&self, now: Mono) -> bool {
+        let Rules { budget, credit, rush } = &self.rules;
+        let credited = Duration::from_nanos(*credit).saturating_add(*rush);
+        self.restored.is_some_and(|since| now <= budget.deadline(since) + credited)
+    }
+
+    /// For `rush`, workers that were taken over and have not beaten since had to wait to be let in.
+    pub fn credit_restored(&mut self, rush: Duration) {
+        self.rules.rush = self.rules.rush.saturating_add(rush);
     }
 
     /// The next instant at which [`expire`](Self::expire) may have something to do, if it comes

@@ -55,6 +55,8 @@ enum Step {
     Drain(u8),
     Leave(u8),
     Stall(u64),
+    /// Workers from before a restart had to wait to be let in.
+    Rush(u64),
     Advance(u64),
     /// A day or so. Nobody waits for an answer all that time.
     Days(u64),
@@ -73,6 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => id.clone().prop_map(Step::Drain),
         1 => id.prop_map(Step::Leave),
         1 => (250u64..9_000).prop_map(Step::Stall),
+        1 => (250u64..9_000).prop_map(Step::Rush),
         12 => (1u64..2_500).prop_map(Step::Advance),
         1 => (80_000_000u64..90_000_000).prop_map(Step::Days),
         1 => Just(Step::Restart),
@@ -84,6 +87,8 @@ struct Model {
     floor: u64,
     workers: BTreeMap<u8, Modelled>,
     credit: Duration,
+    /// What is credited besides to whoever has not been heard of since the restart.
+    rush: Duration,
     /// The last process drawn.
     processes: u64,
 }
@@ -103,9 +108,9 @@ impl Model {
 
     /// Looks at every worker; the rules, written down as the design states them.
     fn expire(&mut self, now: Mono) -> Vec<(WorkerId, u64, Effect)> {
-        let (mut effects, total) = (Vec::new(), self.credit);
+        let (mut effects, total, rush) = (Vec::new(), self.credit, self.rush);
         for (n, w) in &mut self.workers {
-            if let Some(effect) = w.pass(now, total) {
+            if let Some(effect) = w.pass(now, total, rush) {
                 effects.push((worker(*n), w.epoch, effect));
             }
         }
@@ -157,7 +162,7 @@ impl Model {
     fn restart(&mut self, now: Mono) -> Liveness {
         let mut fleet = Liveness::new(TimeBudget::default(), CAPACITY);
         fleet.restore_floor(self.floor);
-        self.credit = Duration::ZERO;
+        (self.credit, self.rush) = (Duration::ZERO, Duration::ZERO);
         for (n, w) in &mut self.workers {
             w.state = if w.state.is_live() { State::Ready } else { w.state };
             (w.contact, w.since, w.credit) = (Contact::Restored, now, Duration::ZERO);
@@ -168,7 +173,11 @@ impl Model {
 }
 
 impl Modelled {
-    fn pass(&mut self, now: Mono, total: Duration) -> Option<Effect> {
+    fn is_awaited(&self) -> bool {
+        self.state.is_live() && self.contact == Contact::Restored
+    }
+
+    fn pass(&mut self, now: Mono, total: Duration, rush: Duration) -> Option<Effect> {
         let silent = now.since(self.since);
         if !self.state.is_live() {
             return (silent >= Duration::from_secs(86_400)).then_some(Effect::Forgotten);
@@ -176,9 +185,10 @@ impl Modelled {
         if self.contact == Contact::Unanswered {
             return None;
         }
-        let credited = total - self.credit;
+        let restored = self.contact == Contact::Restored;
+        let credited = total - self.credit + if restored { rush } else { Duration::ZERO };
         let overdue = now.since(self.since + ms(500));
-        let patience = if self.contact == Contact::Restored { ms(4_000) } else { ms(1_500) };
+        let patience = if restored { ms(4_000) } else { ms(1_500) };
         if overdue > ms(5_250) + credited {
             (self.state, self.since) = (State::Failed, now);
             let overshoot = overdue - ms(5_250) - credited;
@@ -260,6 +270,11 @@ fn apply(fleet: &mut Liveness, model: &mut Model, now: Mono, step: &Step) {
             model.credit += ms(stall);
             fleet.credit(ms(stall));
         }
+        Step::Rush(rush) if model.workers.values().any(Modelled::is_awaited) => {
+            model.rush += ms(rush);
+            fleet.credit_restored(ms(rush));
+        }
+        Step::Rush(_) => {}
         Step::Restart => *fleet = model.restart(now),
         Step::Advance(_) => {}
     }
@@ -288,7 +303,7 @@ proptest! {
         for step in &steps {
             apply(&mut fleet, &mut model, now, step);
             let target = match step {
-                Step::Advance(by) | Step::Days(by) | Step::Stall(by) => now + ms(*by),
+                Step::Advance(by) | Step::Days(by) | Step::Stall(by) | Step::Rush(by) => now + ms(*by),
                 _ => now,
             };
             let began = now;
@@ -312,6 +327,8 @@ proptest! {
             prop_assert_eq!(model.expire(now), []);
             prop_assert_eq!(fleet.live(), model.live());
             prop_assert!(fleet.fleet.soon() <= 3 * steps.len());
+            let awaited = model.workers.values().any(Modelled::is_awaited);
+            prop_assert!(!awaited || fleet.awaits_restored(now));
         }
     }
 }

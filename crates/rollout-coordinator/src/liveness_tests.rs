@@ -314,3 +314,21 @@ fn whatever_epoch_a_worker_names_there_is_a_next_one() {
         last = epoch;
     }
 }
+
+#[test]
+fn a_rush_after_a_restart_puts_off_the_verdict_on_who_is_not_back_and_on_nobody_else() {
+    let mut fleet = fleet();
+    fleet.restore(START, worker(1), 4, process(1), State::Ready);
+    fleet.restore(START, worker(2), 1, process(2), State::Ready);
+    assert_eq!(fleet.beat(START, worker(2), 1), Ok(None), "it is back");
+    join(&mut fleet, START, worker(3), process(3));
+    fleet.credit_restored(ms(3_000));
+    let effects = expire(&mut fleet, START + ms(5_751));
+    let verdicts: Vec<_> = effects.iter().filter(|(.., it)| *it == failed(ms(1), ms(0))).collect();
+    assert_eq!(verdicts.iter().map(|it| it.0).collect::<Vec<_>>(), [worker(2), worker(3)]);
+    assert!(fleet.awaits_restored(START + ms(8_750)));
+    assert_eq!(expire(&mut fleet, START + ms(8_750)).len(), 1, "it is suspected");
+    let effects = expire(&mut fleet, START + ms(8_751));
+    assert_eq!(effects, [(worker(1), 4, failed(ms(1), ms(3_000)))]);
+    assert!(!fleet.awaits_restored(START + ms(8_751)));
+}

@@ -96,6 +96,13 @@ impl Engine {
         if let Some(stall) = self.watchdog.report() {
             self.emit.emit(now, None, CoordinatorStalled { ms: as_ms(stall) }.into());
         }
+        // A stall is credited already.
+        let waits = stall.is_zero() && self.queue.waits() && self.liveness.awaits_restored(now);
+        let rush = self.rush.look(now, waits);
+        self.liveness.credit_restored(rush);
+        if let Some(rush) = self.rush.report() {
+            self.emit.emit(now, None, CoordinatorStalled { ms: as_ms(rush) }.into());
+        }
     }
 
     fn sync_beats(&mut self, now: Mono) {

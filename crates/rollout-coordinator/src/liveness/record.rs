@@ -47,11 +47,17 @@ pub(super) struct Rules {
     pub(super) budget: TimeBudget,
     /// All the stalls of this coordinator so far, in nanoseconds.
     pub(super) credit: u64,
+    /// For how long workers that were taken over and have not beaten since had to wait to be let in.
+    pub(super) rush: Duration,
 }
 
 impl Rules {
     pub(super) const fn credited(&self, worker: &Worker) -> Duration {
-        Duration::from_nanos(self.credit.saturating_sub(worker.credit))
+        let stalls = Duration::from_nanos(self.credit.saturating_sub(worker.credit));
+        match worker.contact {
+            Contact::Restored => stalls.saturating_add(self.rush),
+            _ => stalls,
+        }
     }
 
     pub(super) fn deadline(&self, worker: &Worker) -> Mono {
