@@ -101,10 +101,19 @@ impl Load {
         Ok(load)
     }
 
-    /// Waits until every session is registered.
+    /// Waits until every session that was not cut is registered.
     pub(crate) async fn all_open(&self, patience: Duration) -> Result<(), BenchError> {
+        self.open_at_least(self.size, patience).await
+    }
+
+    /// Waits until so many sessions are registered.
+    pub(crate) async fn open_at_least(
+        &self,
+        sessions: usize,
+        patience: Duration,
+    ) -> Result<(), BenchError> {
         let open = async {
-            while self.shared.open.load(Relaxed) < self.size {
+            while self.shared.open.load(Relaxed) < sessions {
                 sleep(Duration::from_millis(2)).await;
             }
         };
@@ -130,6 +139,7 @@ impl Load {
         for (_, session) in cut {
             session.abort();
         }
+        self.size -= cut.len();
         cut.iter().map(|(id, _)| *id).collect()
     }
 
