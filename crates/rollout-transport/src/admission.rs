@@ -24,8 +24,12 @@ use crate::verify::{Unproven, explain, identity_of, is_about_certificate};
 
 /// How long accepting pauses when the system has no descriptor or memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// While others wait to be let in, a handshake may take this part of its time-out.
+/// While others wait for a place, a handshake may take this part of its time-out.
 const CROWDED: u32 = 5;
+/// A handshake counts among those that have begun for this part of its time-out: long enough for
+/// two messages from far away, and so short that peers who stop half way fill all the places before
+/// they hold up those who are to begin.
+const BEGUN: u32 = 20;
 /// When the system asks a silent peer whether it is there, how often, and how many times until it is
 /// given up: half a minute altogether. What it has begun, a submission for instance, keeps others
 /// from it until then.
@@ -122,15 +126,15 @@ async fn shake_hands<H: Handler>(
     left = left.saturating_sub(since.elapsed());
     // What follows costs the processor something. While others are before it, that is not the
     // peer's doing, and it may lose its patience: a fleet that comes back all at once waits here.
-    let _begun = entry.wait_turn(door.turn()).await;
+    let begun = entry.wait_turn(door.turn()).await;
     if spoken.ok()? || has_given_up(&tcp).await.ok()? {
         return None;
     }
-    let patience = shared.limits.handshake_timeout / CROWDED;
+    let others_begin = begun.yield_after(shared.limits.handshake_timeout / BEGUN);
     let room = async {
         tokio::select! {
             () = cut.cancelled() => {}
-            () = door.others_wait(patience) => {}
+            () = others_begin => {}
         }
     };
     match in_time(shared, peer, left, room, shared.tls.accept(tcp)).await? {

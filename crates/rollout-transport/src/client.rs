@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncBufReadExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -122,7 +122,9 @@ pub async fn connect(
     patience: impl Into<Patience>,
 ) -> Result<Link, ConnectError> {
     let patience = patience.into();
-    within(addr, patience.whole, open(addr, tls, patience.reach)).await
+    // Taken before the whole begins: a host that is not reached is never one that does not answer.
+    let reach = Instant::now() + patience.reach;
+    within(addr, patience.whole, open(addr, tls, reach)).await
 }
 
 /// What comes of `opening`, if it comes in time.
@@ -137,7 +139,7 @@ pub(crate) async fn within<T>(
     }
 }
 
-async fn open(addr: &str, tls: &Tls, reach: Duration) -> Result<Link, ConnectError> {
+async fn open(addr: &str, tls: &Tls, reach: Instant) -> Result<Link, ConnectError> {
     let (mut requests, tasks, cut) = dial(addr, tls, reach, |tasks| {
         let mut http = http2::Builder::new(tasks);
         http.initial_stream_window_size(STREAM_WINDOW)
@@ -153,12 +155,12 @@ async fn open(addr: &str, tls: &Tls, reach: Duration) -> Result<Link, ConnectErr
     Ok(Link { up, down, tasks })
 }
 
-/// An HTTP/2 connection with the coordinator, whose host is reached within `reach`, as `settings`
+/// An HTTP/2 connection with the coordinator, whose host is reached until `reach`, as `settings`
 /// has it. Dropping the guard cuts it.
 pub(crate) async fn dial<B>(
     addr: &str,
     tls: &Tls,
-    reach: Duration,
+    reach: Instant,
     settings: impl FnOnce(Tasks) -> http2::Builder<Tasks>,
 ) -> Result<(http2::SendRequest<B>, Tasks, KillOnDrop), ConnectError>
 where
@@ -182,10 +184,10 @@ where
 async fn secure(
     addr: &str,
     tls: &Tls,
-    reach: Duration,
+    reach: Instant,
 ) -> Result<TlsStream<TcpStream>, ConnectError> {
     let failed = |error| tls_error(addr, error);
-    let reached = timeout(reach, TcpStream::connect(addr)).await;
+    let reached = timeout_at(reach, TcpStream::connect(addr)).await;
     let tcp = reached.map_err(io::Error::from).flatten().map_err(failed)?;
     tcp.set_nodelay(true).map_err(failed)?;
     // Nothing looks at the name: the coordinator is who its certificate's URI says.

@@ -17,8 +17,8 @@ use crate::identity::Identity;
 pub(crate) struct Crowd {
     places: Arc<Semaphore>,
     patience: Duration,
-    /// Oldest first; those that have ended are left out when they come to the front, or when they
-    /// have become many.
+    /// In the order of those instants; those that have ended are left out when they come to the
+    /// front, or when they have become many.
     entered: VecDeque<(Instant, Arc<Handshake>)>,
     most: usize,
 }
@@ -122,13 +122,19 @@ impl Crowd {
             let later = oldest.later_than(*since);
             let Some((_, oldest)) = self.entered.pop_front() else { continue };
             match later {
-                Some(since) => self.entered.push_back((since, oldest)),
+                Some(since) => self.wait_longer(since, oldest),
                 None => {
                     oldest.cut.cancel();
                     return acquire(&self.places).await;
                 }
             }
         }
+    }
+
+    /// Whoever began before those who came later gives way before them.
+    fn wait_longer(&mut self, since: Instant, handshake: Arc<Handshake>) {
+        let at = self.entered.partition_point(|(before, _)| *before <= since);
+        self.entered.insert(at, (since, handshake));
     }
 }
 
@@ -233,6 +239,30 @@ mod tests {
         };
         let both = async { tokio::join!(crowd.enter(), shake) };
         timeout(Duration::from_secs(20), both).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_oldest_gives_way_at_once_though_it_began_after_it_had_come() {
+        const LONG: Duration = Duration::from_secs(60 * 60);
+        let mut crowd = Crowd::new(3, LONG);
+        let mut entries = Vec::new();
+        for _ in 0..3 {
+            let mut entry = crowd.enter().await;
+            entry.wait_turn(std::future::ready(())).await;
+            entries.push(entry);
+        }
+        // As if the first had come, and begun, long before the others.
+        let long_ago = |later| Instant::now().checked_sub(LONG * 2).unwrap() + later;
+        crowd.entered[0].0 = long_ago(Duration::ZERO);
+        entries[0].handshake.now(Turn::Begun(long_ago(PATIENCE)));
+        let first = entries.remove(0);
+        let leave = async {
+            first.cut().cancelled().await;
+            drop(first);
+        };
+        let both = async { tokio::join!(crowd.enter(), leave) };
+        let (_entry, ()) = timeout(Duration::from_secs(20), both).await.unwrap();
+        assert!(entries.iter().all(|other| !other.cut().is_cancelled()));
     }
 
     #[tokio::test]

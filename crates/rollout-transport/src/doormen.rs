@@ -4,6 +4,7 @@
 //! coordinator's restart asks for thousands at once. They are made on threads of their own, so that
 //! those who are back already beat in time, and on as many cores as there are.
 
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -11,16 +12,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 /// More of them shake hands faster than one thread then serves who has come in.
 const MOST: usize = 4;
-
-/// How often one who has taken long looks whether others wait.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// The threads. Dropping them waits until they have ended.
 #[derive(Debug)]
@@ -36,12 +34,13 @@ pub(crate) struct Doormen {
 pub(crate) struct Door {
     /// What is spawned here runs on its thread.
     pub(crate) handle: Handle,
-    turn: Arc<Mutex<()>>,
+    /// One at a time.
+    turn: Arc<Semaphore>,
     begun: Arc<Semaphore>,
     queue: Queue,
 }
 
-/// A handshake that has begun, for as long as it lives.
+/// A place among the handshakes that have begun, for as long as it lives.
 pub(crate) struct Begun {
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -80,20 +79,22 @@ impl Door {
         let turn = async {
             // Nobody closes it.
             let begun = Arc::clone(&self.begun).acquire_owned().await.ok();
-            let _turn = self.turn.lock().await;
+            let _turn = self.turn.acquire().await.ok();
             // The runtime comes back to it once no task is ready, or after some dozens.
             yield_now().await;
             Begun { _place: begun }
         };
         self.queue.count(turn).await
     }
+}
 
-    /// Returns when others wait, and not before `patience` is over.
-    pub(crate) async fn others_wait(&self, patience: Duration) {
+impl Begun {
+    /// Gives the place to others after `patience`: what is not done by then is its peer's doing, and
+    /// may keep nobody from beginning. Does not return.
+    pub(crate) async fn yield_after(self, patience: Duration) {
         sleep(patience).await;
-        while !self.queue.waits() {
-            sleep(LOOK).await;
-        }
+        drop(self);
+        pending().await
     }
 }
 
@@ -106,7 +107,7 @@ impl Doormen {
         let mut doormen = Self { men: Vec::new(), doors: Vec::new(), queue, dismissed };
         for _ in 0..count {
             let runtime = Builder::new_current_thread().enable_time().build()?;
-            let (handle, turn) = (runtime.handle().clone(), Arc::default());
+            let (handle, turn) = (runtime.handle().clone(), Arc::new(Semaphore::new(1)));
             let (stop, queue) = (doormen.dismissed.clone(), doormen.queue.clone());
             let begun = Arc::clone(&begun);
             let man = thread::Builder::new().name("doorman".into());

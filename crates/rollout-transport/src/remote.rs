@@ -21,6 +21,7 @@ use ring::digest;
 use rollout_core::{JobId, JobSpec, hex};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::bodies::{PieceError, PieceStream};
 use crate::client::{ConnectError, Patience, dial, within};
@@ -112,7 +113,8 @@ impl Remote {
         patience: impl Into<Patience>,
     ) -> Result<Self, ConnectError> {
         let patience = patience.into();
-        let dialling = dial(addr, tls, patience.reach, |tasks| {
+        let reach = Instant::now() + patience.reach;
+        let dialling = dial(addr, tls, reach, |tasks| {
             let mut http = http2::Builder::new(tasks);
             http.initial_stream_window_size(WIDE_STREAM_WINDOW)
                 .initial_connection_window_size(WIDE_CONNECTION_WINDOW)

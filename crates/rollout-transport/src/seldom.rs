@@ -70,7 +70,12 @@ impl<F: Future> Future for Seldom<F> {
             return Poll::Pending;
         }
         this.bell.rung.swap(false, Ordering::AcqRel);
-        this.future.as_mut().poll(&mut Context::from_waker(&this.ringer))
+        let outcome = this.future.as_mut().poll(&mut Context::from_waker(&this.ringer));
+        if outcome.is_ready() {
+            // What a future answers after its end is its own affair.
+            this.bell.rung.store(true, Ordering::Release);
+        }
+        outcome
     }
 }
 
@@ -118,6 +123,16 @@ mod tests {
         let both = async { tokio::join!(seldom.as_mut(), later) };
         timeout(Duration::from_secs(20), both).await.unwrap();
         assert!(polls.load(Ordering::Relaxed) <= 5);
+    }
+
+    #[tokio::test]
+    async fn who_asks_again_after_the_end_is_answered() {
+        let over = tokio_util::sync::CancellationToken::new();
+        let mut seldom = Seldom::new(over.cancelled());
+        over.cancel();
+        for _ in 0..3 {
+            timeout(Duration::from_secs(20), &mut seldom).await.unwrap();
+        }
     }
 
     #[tokio::test]
