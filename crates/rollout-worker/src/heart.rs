@@ -2,6 +2,7 @@
 //! replaces lost connections. No plugin work can delay it.
 
 use std::borrow::Cow;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use rollout_transport::{
     ConnectError, Down, FenceReason, Link, Patience, RejectReason, Tls, Up, WireError, wire::Timing,
 };
 use tokio::sync::{mpsc, watch};
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use crate::fence::{Change, Fence};
@@ -30,6 +32,10 @@ const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest nap without a link: timers stand still while the machine is suspended, and the
 /// fence's clock does not.
 const LONGEST_NAP: Duration = Duration::from_millis(100);
+
+/// So many turns of the runtime until what is in the socket has been read: it learns of that, and the
+/// connection's task reads.
+const TURNS: usize = 3;
 
 /// What the worker wants of its heart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +78,9 @@ pub(crate) struct Heart {
     announced: Intent,
     broken: (mpsc::Sender<Arc<StorageError>>, mpsc::Receiver<Arc<StorageError>>),
 }
+
+/// What is heard on a link.
+type Line = Result<Option<Down>, WireError>;
 
 /// How a session ended, if the heart goes on.
 enum Next {
@@ -253,8 +262,13 @@ impl Heart {
         loop {
             let now = self.boot();
             look(&mut self.fence, (&self.parts.voice, &self.pulse));
-            if self.fence.oldest_pending().is_some_and(|sent| now >= sent + self.link.ack_timeout) {
-                return Ok(Next::Again);
+            let expected = self.fence.oldest_pending().map(|sent| sent + self.link.ack_timeout);
+            if expected.is_some_and(|expected| now >= expected) {
+                let Some(line) = arrived(&mut link).await else { return Ok(Next::Again) };
+                match self.take(line)? {
+                    Some(next) => return Ok(next),
+                    None => continue,
+                }
             }
             if self.announce(&link).await.is_err() {
                 return Ok(Next::Again);
@@ -273,6 +287,7 @@ impl Heart {
             let nap =
                 next_beat.since(now).min(until(expected, now)).min(until(self.fence.falls(), now));
             let line = tokio::select! {
+                biased;
                 line = link.down.next() => line,
                 () = sleep(nap) => continue,
                 changed = self.parts.intent.changed() => {
@@ -283,15 +298,23 @@ impl Heart {
                 }
                 Some(error) = self.broken.1.recv() => return Err(WorkerError::Memory(error)),
             };
-            match line {
-                Ok(Some(Down::Ack { beat, .. })) => {
-                    self.fence.acknowledge(beat);
-                    self.attempts.answered();
-                }
-                Ok(Some(other)) => return self.heard(other),
-                Ok(None) => return Ok(Next::Again),
-                Err(error) => return self.cut(&error),
+            if let Some(next) = self.take(line)? {
+                return Ok(next);
             }
+        }
+    }
+
+    /// What the coordinator says to a session, or that it is over; and what follows, if it ends.
+    fn take(&mut self, line: Line) -> Result<Option<Next>, WorkerError> {
+        match line {
+            Ok(Some(Down::Ack { beat, .. })) => {
+                self.fence.acknowledge(beat);
+                self.attempts.answered();
+                Ok(None)
+            }
+            Ok(Some(other)) => self.heard(other).map(Some),
+            Ok(None) => Ok(Some(Next::Again)),
+            Err(error) => self.cut(&error).map(Some),
         }
     }
 
@@ -357,6 +380,19 @@ impl Heart {
     }
 }
 
+/// What has arrived and is not read yet: perhaps it was this thread that was late, and not the link.
+async fn arrived(link: &mut Link) -> Option<Line> {
+    for _ in 0..TURNS {
+        yield_now().await;
+        tokio::select! {
+            biased;
+            line = link.down.next() => return Some(line),
+            () = ready(()) => {}
+        }
+    }
+    None
+}
+
 fn fence(budget: &TimeBudget) -> Fence {
     #[cfg(feature = "faults")]
     if rollout_core::faults::fence_is_off() {
@@ -415,74 +451,5 @@ pub(crate) const fn is_identity(reason: RejectReason) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::pending;
-    use std::sync::Mutex;
-    use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::SystemTime;
-
-    use rollout_core::event::{Body, Emit};
-    use rollout_core::{Clock, Level, WorkerId};
-    use serde_json::{Map, Value};
-
-    use super::*;
-
-    /// A clock that is set, as that of a machine which was suspended.
-    #[derive(Default)]
-    struct Set(AtomicU64);
-
-    impl Clock for Set {
-        fn now(&self) -> Mono {
-            Mono(0)
-        }
-
-        fn boot(&self) -> Mono {
-            Mono(self.0.load(Ordering::Relaxed))
-        }
-
-        fn wall(&self) -> SystemTime {
-            SystemTime::UNIX_EPOCH
-        }
-    }
-
-    #[derive(Default)]
-    struct Recorder(Mutex<Vec<Body>>);
-
-    impl Emit for Recorder {
-        fn emit(&self, _: Mono, _: Option<WorkerId>, body: Body) {
-            self.0.lock().unwrap().push(body);
-        }
-
-        fn log(&self, _: Mono, _: Option<WorkerId>, _: Level, _: String, _: Map<String, Value>) {}
-
-        fn lead(&self, _: RunId) {}
-    }
-
-    #[tokio::test]
-    async fn whoever_waits_for_a_link_is_fenced_as_soon_as_its_machine_wakes_from_a_suspend() {
-        let (clock, events) = (Arc::new(Set::default()), Arc::new(Recorder::default()));
-        let worker = WorkerId::generate();
-        let voice = Voice { worker, clock: clock.clone(), emit: events.clone() };
-        let mut fence = Fence::new(Duration::from_secs(3_000));
-        fence.registered(Mono(0));
-        let wakes = async {
-            sleep(Duration::from_millis(30)).await;
-            clock.0.store(3_600_000_000_000, Ordering::Relaxed);
-            while events.0.lock().unwrap().is_empty() {
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let pulse = Publisher::new(Incarnation::generate());
-        let waits = watching(&mut fence, (&voice, &pulse), pending::<()>());
-        let outcome = timeout(Duration::from_secs(20), async {
-            tokio::select! {
-                () = waits => {}
-                () = wakes => {}
-            }
-        });
-        outcome.await.expect("the fence falls long before its timer would");
-        let said = events.0.lock().unwrap();
-        assert!(matches!(&said[..], [Body::WorkerFenced(body)] if body.reason == "unacknowledged"));
-        assert!(pulse.subscribe().borrow().fenced);
-    }
-}
+#[path = "heart_tests.rs"]
+mod tests;
