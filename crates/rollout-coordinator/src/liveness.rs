@@ -203,12 +203,14 @@ impl Liveness {
         self.rules.credit = self.rules.credit.saturating_add(stall);
     }
 
-    /// Whether there may be live workers that were taken over and have not beaten since.
+    /// Whether there may be live workers that were taken over and have not beaten since. That the last
+    /// of them is back is found by the next sweeps.
     #[must_use]
     pub fn awaits_restored(&self, now: Mono) -> bool {
         let Rules { budget, credit, rush } = &self.rules;
         let credited = Duration::from_nanos(*credit).saturating_add(*rush);
-        self.restored.is_some_and(|since| now <= budget.deadline(since) + credited)
+        let may = self.restored.is_some_and(|since| now <= budget.deadline(since) + credited);
+        may && self.fleet.awaits()
     }
 
     /// For `rush`, workers that were taken over and have not beaten since had to wait to be let in.

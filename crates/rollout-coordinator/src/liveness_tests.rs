@@ -332,3 +332,21 @@ fn a_rush_after_a_restart_puts_off_the_verdict_on_who_is_not_back_and_on_nobody_
     assert_eq!(effects, [(worker(1), 4, failed(ms(1), ms(3_000)))]);
     assert!(!fleet.awaits_restored(START + ms(8_751)));
 }
+
+#[test]
+fn once_all_are_back_who_were_taken_over_nobody_is_awaited() {
+    let mut fleet = fleet();
+    let everybody = (1..=40).map(worker);
+    for id in everybody.clone() {
+        fleet.restore(START, id, 1, process(1), State::Ready);
+    }
+    let (first, interval) = (START + ms(10), TimeBudget::default().heartbeat_interval);
+    for id in everybody.clone().skip(1) {
+        assert_eq!(fleet.beat(first, id, 1), Ok(None));
+    }
+    expire(&mut fleet, first + interval);
+    assert!(fleet.awaits_restored(first + interval), "one is not back");
+    assert_eq!(fleet.beat(first + interval, worker(1), 1), Ok(None));
+    expire(&mut fleet, first + interval * 2);
+    assert!(!fleet.awaits_restored(first + interval * 2));
+}

@@ -33,6 +33,8 @@ struct Table {
     workers: HashMap<WorkerId, Worker, Fold>,
     /// Who has to be looked at by then is in the heap.
     horizon: Mono,
+    /// Whether anybody in it was taken over and not heard of since; so it was at its last sweep.
+    awaits: bool,
 }
 
 /// The table of `id`: its last bits are random.
@@ -44,7 +46,7 @@ impl Fleet {
     /// An empty one. Its workers beat every `interval`, and are to be looked at two intervals or
     /// more after a beat was due.
     pub(super) fn new(interval: Duration) -> Self {
-        let empty = || Table { workers: HashMap::default(), horizon: Mono(0) };
+        let empty = || Table { workers: HashMap::default(), horizon: Mono(0), awaits: false };
         let nanos = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
         Self {
             tables: (0..TABLES).map(|_| empty()).collect(),
@@ -63,7 +65,9 @@ impl Fleet {
     }
 
     pub(super) fn insert(&mut self, id: WorkerId, worker: Worker) {
-        self.tables[table(id)].workers.insert(id, worker);
+        let table = &mut self.tables[table(id)];
+        table.awaits |= worker.is_awaited();
+        table.workers.insert(id, worker);
     }
 
     pub(super) fn remove(&mut self, id: WorkerId) {
@@ -73,7 +77,7 @@ impl Fleet {
     /// Puts a worker that was taken out into the heap again, if it has to be looked at before the
     /// next sweep finds it.
     pub(super) fn arm(&mut self, rules: &Rules, id: WorkerId) {
-        let Table { workers, horizon } = &mut self.tables[table(id)];
+        let Table { workers, horizon, .. } = &mut self.tables[table(id)];
         if let Some(worker) = workers.get_mut(&id) {
             let wanted = rules.wanted(worker);
             put(&mut self.soon, (id, worker), wanted, *horizon);
@@ -97,14 +101,20 @@ impl Fleet {
         let until = now.0 / self.pause + 1;
         let ahead = Duration::from_nanos(self.pause.saturating_mul(TABLES * 3 / 2));
         for sweep in self.sweeps.max(until.saturating_sub(TABLES))..until {
-            let Table { workers, horizon } = &mut self.tables[(sweep % TABLES) as usize];
+            let Table { workers, horizon, awaits } = &mut self.tables[(sweep % TABLES) as usize];
             *horizon = now + ahead;
+            *awaits = *awaits && workers.values().any(Worker::is_awaited);
             for (id, worker) in workers {
                 let wanted = rules.wanted(worker);
                 put(&mut self.soon, (*id, worker), wanted, *horizon);
             }
         }
         self.sweeps = until;
+    }
+
+    /// Whether there may be anybody who was taken over and not heard of since.
+    pub(super) fn awaits(&self) -> bool {
+        self.tables.iter().any(|table| table.awaits)
     }
 
     /// The first instant in the heap.

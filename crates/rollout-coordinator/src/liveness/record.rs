@@ -41,6 +41,13 @@ pub(super) struct Worker {
     pub(super) contact: Contact,
 }
 
+impl Worker {
+    /// Whether it was taken over, with a deadline, and has not been heard of since.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.contact == Contact::Restored && self.state.is_live()
+    }
+}
+
 /// What deadlines are worked out from.
 #[derive(Debug)]
 pub(super) struct Rules {
