@@ -1,11 +1,12 @@
 //! What there is to say of one job done twice.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::json;
 
 use super::repeat::Spread;
-use super::{Look, checks, conclusion};
+use super::{Look, checks, conclusion, wrap};
 use crate::work::{Case, Figures, Judgement};
 
 /// The report below.
@@ -26,11 +27,9 @@ fn figures(figures: &Figures, look: Look) -> String {
         figures;
     let mut text = format!(
         "\n  {undisturbed_s:.2} s undisturbed, {disturbed_s:.2} s disturbed ({cost_percent:+.1} %); \
-         {executions} executions\n  of {items} items, {stale} results refused as stale"
+         {executions} executions\n  of {items} items, {stale} results refused as stale\n"
     );
-    for (cause, items) in &figures.redispatched {
-        let _ = write!(text, ", {items} {cause}");
-    }
+    text += &given_again(&figures.redispatched);
     let head = format!("  {:<30}{:>6}{:>11}{:>11}{:>11}", "", "items", "median", "p99", "max");
     let _ = write!(text, "\n\n{}\n", look.dim(&head));
     for (name, values) in [
@@ -49,6 +48,14 @@ fn figures(figures: &Figures, look: Look) -> String {
         let _ = writeln!(text, "  left out: {again} items that the next worker lost as well");
     }
     text
+}
+
+/// How many items were given again, and how many of them for which cause.
+fn given_again(causes: &BTreeMap<String, u64>) -> String {
+    let all: u64 = causes.values().sum();
+    let each: Vec<_> = causes.iter().map(|(cause, items)| format!("{items} {cause}")).collect();
+    let text = format!("{all} items given again{}", if all > 0 { ": " } else { "" });
+    wrap(&(text + &each.join(", ")), 2)
 }
 
 /// Everything about both runs as JSON, but the records themselves.
@@ -86,5 +93,23 @@ mod tests {
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
         assert!(text.contains("SIGKILL to running elsewhere       2"), "{text}");
         assert!(!text.contains("coordinator killed"), "{text}");
+    }
+
+    #[test]
+    fn items_given_again_are_counted_and_told_by_their_causes() {
+        let again = |causes: &[(&str, u64)]| {
+            let redispatched = causes.iter().map(|&(cause, items)| (cause.into(), items)).collect();
+            figures(&Figures { redispatched, ..Figures::default() }, Look::default())
+        };
+        let text = again(&[("worker_superseded", 324), ("worker_suspected", 341)]);
+        let said = "  665 items given again: 324 worker_superseded, 341 worker_suspected\n";
+        assert!(text.contains("0 results refused as stale\n"), "{text}");
+        assert!(text.contains(said), "{text}");
+        assert!(again(&[]).contains("  0 items given again\n"), "{}", again(&[]));
+
+        let causes =
+            ["no_progress", "returned", "worker_failed", "worker_superseded", "worker_suspected"];
+        let text = again(&causes.map(|cause| (cause, 20_000)));
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
     }
 }
