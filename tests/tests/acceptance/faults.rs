@@ -194,6 +194,41 @@ async fn while_the_disk_stalls_beats_are_acknowledged_as_not_durable_and_nobody_
 }
 
 #[test]
+fn a_verdict_waits_for_no_disk_and_what_a_crash_kept_off_it_is_said_once_more() {
+    let stage = quick();
+    let disk = Disk::new(&stage, "disk");
+    let (mut first, address) = coordinator(&stage, "coord", &disk.fault());
+    let [mut dying, mut living] =
+        ["dying", "living"].map(|name| worker(&stage, name, &address, ""));
+    let (dies, lives) = (id(&mut dying), id(&mut living));
+    for id in [dies, lives] {
+        beats_after(&mut first, id, Mono(0));
+    }
+    let stalled = disk.is("stall");
+    dying.child.handle().signal_main(Signal::SIGKILL);
+    let verdict = first.event("worker_failed");
+    let took = verdict.mono.since(stalled);
+    assert!(took < DEADLINE + PATIENCE / 4, "{took:?}");
+    first.child.handle().signal_main(Signal::SIGKILL);
+    assert_eq!(first.exit().signal, Some(9));
+    disk.is("");
+    let (mut again, _) = stage.coordinator_on(&address, |args| stage.start("again", args));
+    let started = again.event("coordinator_started");
+    let Body::CoordinatorStarted(body) = &started.body else { panic!("{started:?}") };
+    assert_eq!(body.known_workers, 2, "the verdict is not on disk");
+    let repeated = again.event("worker_failed");
+    let epoch = |event: &Event| match &event.body {
+        Body::WorkerFailed(body) => (event.worker_id, body.epoch),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((epoch(&verdict), epoch(&repeated)), ((Some(dies), 1), (Some(dies), 1)));
+    beats_after(&mut again, lives, repeated.mono + DEADLINE);
+    assert_eq!(again.events("worker_failed").len(), 1, "once, and the other one is untouched");
+    living.stop();
+    again.stop();
+}
+
+#[test]
 fn a_full_or_broken_disk_ends_the_coordinator_with_74_and_loses_nothing_acknowledged() {
     let cases = [("full", "No space left on device"), ("error", "Input/output error")];
     side_by_side(cases, |(word, words)| {

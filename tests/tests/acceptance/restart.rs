@@ -7,11 +7,15 @@ use rollout_acceptance::fleet::{
     again, another, beats, quick, registered, unreachable_body, worker,
 };
 use rollout_core::event::{Body, CoordinatorStarted};
-use rollout_core::{Clock, Mono, SystemClock};
+use rollout_core::{Clock, Mono, SystemClock, WorkerId};
 use rollout_process::Signal;
 
 /// The promise is a second; this is for a machine that is busy.
 const SERVES_AGAIN: Duration = Duration::from_secs(3);
+/// From the last accepted beat, or a restart, to the verdict, with the timing of [`quick`].
+const DEADLINE: Duration = Duration::from_millis(1_800);
+/// So long after a restart all that it has to say of the dead is said.
+const OVER: Duration = Duration::from_millis(3_000);
 
 fn kill(actor: &Actor) {
     actor.child.handle().signal_main(Signal::SIGKILL);
@@ -84,6 +88,17 @@ fn killed_again_and_again_it_serves_at_once_in_a_new_term_and_every_worker_stays
     }
 }
 
+/// The verdict on the worker's first epoch, one deadline after `listens`.
+fn verdict(coordinator: &mut Actor, dead: WorkerId, listens: Mono) {
+    let failed = coordinator.event("worker_failed");
+    assert_eq!(failed.worker_id, Some(dead));
+    let Body::WorkerFailed(body) = &failed.body else { unreachable_body(&failed) };
+    assert_eq!(body.epoch, 1);
+    let after = failed.mono.since(listens);
+    let deadline = DEADLINE + Duration::from_secs_f64(body.credited_ms / 1e3);
+    assert!(after >= deadline && after < deadline + Duration::from_secs(1), "after {after:?}");
+}
+
 #[test]
 fn a_worker_that_died_meanwhile_is_failed_one_deadline_after_the_restart_and_once() {
     let stage = quick();
@@ -95,22 +110,44 @@ fn a_worker_that_died_meanwhile_is_failed_one_deadline_after_the_restart_and_onc
     kill(&workers[1]);
     let mut second = again(&stage, "second", &address);
     let (listens, _) = started(&mut second);
-    let failed = second.event("worker_failed");
-    assert_eq!(failed.worker_id, Some(dead));
-    let Body::WorkerFailed(body) = &failed.body else { unreachable_body(&failed) };
-    assert_eq!(body.epoch, 1);
-    let after = failed.mono.since(listens);
-    let deadline = Duration::from_millis(1_800 + u64::from(body.credited_ms as u32));
-    assert!(after >= deadline && after < deadline + Duration::from_secs(1), "after {after:?}");
+    verdict(&mut second, dead, listens);
     let suspected = second.events("worker_suspected");
     assert_eq!(suspected.len(), 1, "the dead one alone: {suspected:?}");
     let grace = suspected[0].mono.since(listens);
     assert!(grace >= Duration::from_secs(1), "suspected {grace:?} after the start");
-    // In the next term it is known to have failed.
+    // Its registration is answered when it is on disk, and so is the verdict, which came before.
+    let mut newcomer = another(&stage, "w3", &address);
+    let _ = registered(&mut newcomer);
     kill(&second);
     let mut third = again(&stage, "third", &address);
     let (at, body) = started(&mut third);
-    assert_eq!((body.term, body.known_workers), (3, 1));
-    let _ = beats(&mut third, alive, at + Duration::from_millis(2_000));
+    assert_eq!((body.term, body.known_workers), (3, 2), "the dead one is known to have failed");
+    let _ = beats(&mut third, alive, at + OVER);
     assert_eq!(third.events("worker_failed"), []);
+}
+
+#[test]
+fn a_coordinator_killed_right_behind_a_verdict_remembers_it_or_says_it_once_more() {
+    let stage = quick();
+    let (mut coordinator, address) = stage.coordinator();
+    let mut workers = [worker(&stage, "w1", &address, &[]), another(&stage, "w2", &address)];
+    let [alive, dead] = [0, 1].map(|n| registered(&mut workers[n]).0);
+    kill(&workers[1]);
+    assert_eq!(coordinator.event("worker_failed").worker_id, Some(dead));
+    kill(&coordinator);
+    let mut second = again(&stage, "second", &address);
+    let (listens, body) = started(&mut second);
+    match body.known_workers {
+        // It was on disk.
+        1 => {
+            let _ = beats(&mut second, alive, listens + OVER);
+            assert_eq!(second.events("worker_failed"), []);
+        }
+        2 => {
+            verdict(&mut second, dead, listens);
+            let _ = beats(&mut second, alive, listens + OVER);
+            assert_eq!(second.events("worker_failed").len(), 1, "the dead one alone, and once");
+        }
+        other => panic!("{other} known workers"),
+    }
 }
