@@ -35,7 +35,7 @@ use crate::mailbox::{Admission, Candidate, Message, Rejection, SessionId};
 use crate::refusals::Refusals;
 use crate::registrar::Registrar;
 use crate::rush::Rush;
-use crate::skew::Skews;
+use crate::skew::{Skews, Wall};
 use crate::watchdog::Watchdog;
 use crate::work::board::Board;
 use crate::work::ledger::words::Standing as WorkStanding;
@@ -65,6 +65,8 @@ pub(crate) struct Engine {
     /// when it submits to a broken ledger, and must not wait for itself.
     pub(crate) broken: Arc<OnceLock<Arc<StorageError>>>,
     pub(crate) skews: Skews,
+    /// What the wall clock showed when this turn began.
+    pub(crate) wall: Wall,
     pub(crate) registrar: Registrar,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) heartbeats: HeartbeatEvents,
@@ -85,8 +87,11 @@ impl Engine {
                 // A session that has gone meanwhile is seen as lost by its own task.
                 let _ = reply.send(self.register(now, *candidate));
             }
-            Message::Beat { worker, epoch, session, beat, unix_ms } => {
-                self.beat(now, worker, epoch, session, beat, unix_ms);
+            Message::Beat { worker, epoch, session, beat, unix_ms, read } => {
+                if self.beat(now, worker, epoch, session, beat) {
+                    let skew_ms = self.skews.beat(read, worker, epoch, unix_ms, self.wall);
+                    self.say_skew(now, worker, epoch, skew_ms);
+                }
             }
             Message::Draining { worker, epoch } => {
                 if self.liveness.draining(worker, epoch) {
@@ -128,7 +133,8 @@ impl Engine {
                 let answer = Down::Registered { run_id, epoch, term, resumed: false, waited_ms: 0 };
                 let session = candidate.session;
                 self.connect(candidate, epoch);
-                self.skew(now, worker, epoch, unix_ms, self.clock.unix_ms());
+                let skew_ms = self.skews.register(now, worker, epoch, unix_ms, self.wall);
+                self.say_skew(now, worker, epoch, skew_ms);
                 self.record(worker, epoch, Standing::Live, Some((session, answer)));
                 Admission::Epoch(epoch)
             }
@@ -136,7 +142,8 @@ impl Engine {
                 self.emit.emit(now, Some(worker), WorkerResumed { epoch }.into());
                 let session = candidate.session;
                 self.connect(candidate, epoch);
-                self.skew(now, worker, epoch, unix_ms, self.clock.unix_ms());
+                let skew_ms = self.skews.register(now, worker, epoch, unix_ms, self.wall);
+                self.say_skew(now, worker, epoch, skew_ms);
                 let answer = Down::Registered { run_id, epoch, term, resumed: true, waited_ms: 0 };
                 match known {
                     Some(_) => self.answer(worker, session, answer),
@@ -205,6 +212,7 @@ impl Engine {
         }
     }
 
+    /// Whether the beat counts.
     fn beat(
         &mut self,
         now: Mono,
@@ -212,18 +220,17 @@ impl Engine {
         epoch: u64,
         session: SessionId,
         beat: u64,
-        unix_ms: Option<u64>,
-    ) {
+    ) -> bool {
         #[cfg(feature = "faults")]
         let session = self.believed(worker, epoch, session);
         let Some(connected) = self.sessions.get_mut(&worker).filter(|c| c.session == session)
         else {
-            return;
+            return false;
         };
         connected.booked += 1;
         let effect = match self.liveness.beat(now, worker, epoch) {
             Ok(effect) => effect,
-            Err(Stale::Left) => return,
+            Err(Stale::Left) => return false,
             Err(stale) => {
                 let reason = match stale {
                     Stale::Superseded => FenceReason::Superseded,
@@ -232,12 +239,11 @@ impl Engine {
                 connected.gate.close();
                 let _ = connected.down.try_send(Down::Fenced { reason });
                 connected.end.cancel();
-                return;
+                return false;
             }
         };
         connected.heard.store(now.0, Relaxed);
-        let ours = self.clock.unix_ms();
-        self.ledger.beat(worker, BeatRecord { epoch, beat, unix_ms: ours });
+        self.ledger.beat(worker, BeatRecord { epoch, beat, unix_ms: self.wall.unix_ms });
         let wanted = match self.heartbeats {
             HeartbeatEvents::All => true,
             HeartbeatEvents::First => effect == Some(Effect::Ready),
@@ -249,13 +255,12 @@ impl Engine {
         if let Some(effect) = effect {
             self.carry_out(now, worker, epoch, effect);
         }
-        self.skew(now, worker, epoch, unix_ms, ours);
+        true
     }
 
-    /// Compares the worker's wall clock with this one, `ours`, for people.
-    fn skew(&mut self, now: Mono, worker: WorkerId, epoch: u64, unix_ms: Option<u64>, ours: u64) {
-        let Some(theirs) = unix_ms else { return };
-        if let Some(skew_ms) = self.skews.sample(now, worker, epoch, theirs, ours) {
+    /// Says, for people, that the worker's wall clock is so far ahead of this one, if it is.
+    fn say_skew(&self, now: Mono, worker: WorkerId, epoch: u64, skew_ms: Option<i64>) {
+        if let Some(skew_ms) = skew_ms {
             self.emit.emit(now, Some(worker), ClockSkewExceeded { epoch, skew_ms }.into());
         }
     }

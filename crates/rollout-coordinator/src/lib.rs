@@ -50,7 +50,7 @@ use crate::registrar::Registrar;
 use crate::requests::Requests;
 use crate::rush::Rush;
 use crate::sessions::Sessions;
-use crate::skew::Skews;
+use crate::skew::{Skews, Wall};
 pub use crate::tail::Tail;
 use crate::watchdog::Watchdog;
 pub use crate::work::{Hello, Work, WorkError, WorkSink};
@@ -188,6 +188,7 @@ impl Coordinator {
             ledger,
             broken: Arc::new(OnceLock::new()),
             skews: Skews::new(&config.timing),
+            wall: Wall::read(&*clock),
             registrar: Registrar::new(config.limits.registration_interval),
             refusals: Arc::clone(&refusals),
             heartbeats: config.events.worker_heartbeat,

@@ -66,6 +66,8 @@ pub(crate) enum Message {
         beat: u64,
         /// What the worker's wall clock shows, if it says so.
         unix_ms: Option<u64>,
+        /// When it was read, and not acknowledged yet.
+        read: Mono,
     },
     Draining {
         worker: WorkerId,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rollout_core::pace::Used;
-use rollout_core::{Clock, JobId, JobSpec, Pace, RunId, TimeBudget, WorkerId, chain};
+use rollout_core::{Clock, JobId, JobSpec, Mono, Pace, RunId, TimeBudget, WorkerId, chain};
 use rollout_transport::work::{Followed, Standing, Status, Submitted};
 use rollout_transport::{
     Control, Denied, Down, EventsQuery, Handler, Identity, LineSink, Params, PieceSink,
@@ -252,8 +252,9 @@ impl Sessions {
                 () = at(&mut gone) => break,
                 line = session.up.next() => line,
             };
-            let heard = match pace.take(&mut used, self.clock.now()) {
-                Ok(()) => message(line, worker, epoch, id),
+            let read = self.clock.now();
+            let heard = match pace.take(&mut used, read) {
+                Ok(()) => message(line, read, worker, epoch, id),
                 Err(_) => {
                     let detail = "more than 2000 lines at once, or 200 a second";
                     Err(Some(Rejection::new(RejectReason::Rate, detail)))
@@ -291,6 +292,7 @@ impl Sessions {
 /// What a line is for the engine, or why it is the last: a reason to refuse the worker, or none.
 fn message(
     line: Result<Option<Up>, WireError>,
+    read: Mono,
     worker: WorkerId,
     epoch: u64,
     session: SessionId,
@@ -298,7 +300,7 @@ fn message(
     let protocol = |detail: String| Err(Some(Rejection::new(RejectReason::Protocol, detail)));
     match line {
         Ok(Some(Up::Beat { beat, unix_ms })) => {
-            Ok(Message::Beat { worker, epoch, session, beat, unix_ms })
+            Ok(Message::Beat { worker, epoch, session, beat, unix_ms, read })
         }
         Ok(Some(Up::Draining)) => Ok(Message::Draining { worker, epoch }),
         Ok(Some(Up::Deregister)) => Ok(Message::Deregister { worker, epoch }),

@@ -1,19 +1,46 @@
 //! How far workers' wall clocks are from this coordinator's: measured for people. Nothing is decided
 //! on it.
 //!
-//! A message takes its time, and waits in a socket while either side stands still, so that a sample
-//! is too low by the delay and never too high. A single one proves little; what is reported has
-//! lasted over some intervals, and is the highest of them.
+//! A sample is an interval, as in NTP (RFC 5905, section 8). A worker read its clock before its
+//! message was read here; and since it says the time only when all its beats are acknowledged, after
+//! the last answer to it was given. Whatever a message waits for, a network, the door, a queue, makes
+//! the interval wider and never wrong. From an answer to the next beat it is a heartbeat interval, by
+//! which a clock may be behind unseen.
+//!
+//! What is reported is certain, the whole interval being beyond the budget, and has lasted.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use rollout_core::{Mono, TimeBudget, WorkerId};
+use rollout_core::{Clock, Mono, TimeBudget, WorkerId};
 
 use crate::liveness::fold::Fold;
 
 /// Intervals over which every sample has to be beyond the budget, on one side.
 const INTERVALS: u32 = 3;
+
+/// What this coordinator's wall clock shows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wall {
+    /// At this instant.
+    pub(crate) at: Mono,
+    /// Milliseconds since 1970.
+    pub(crate) unix_ms: u64,
+}
+
+impl Wall {
+    pub(crate) fn read(clock: &dyn Clock) -> Self {
+        Self { at: clock.now(), unix_ms: clock.unix_ms() }
+    }
+
+    /// How far a clock is ahead that showed `theirs` at `instant`, which is not after this one; in
+    /// milliseconds.
+    fn ahead(self, theirs: u64, instant: Mono) -> i64 {
+        let ago = self.at.since(instant).as_millis().cast_signed();
+        let ahead = i128::from(theirs) - (i128::from(self.unix_ms) - ago);
+        i64::try_from(ahead).unwrap_or(if ahead < 0 { i64::MIN } else { i64::MAX })
+    }
+}
 
 /// The skew of every worker that says what time it has.
 #[derive(Debug)]
@@ -27,6 +54,8 @@ pub(crate) struct Skews {
 #[derive(Debug)]
 struct Skew {
     epoch: u64,
+    /// The last answer to it was given after this. None until its session's first.
+    answered: Option<Mono>,
     /// The unbroken row of samples beyond the budget.
     row: Option<Row>,
     /// The side on which the budget is exceeded, and said to be; until a sample lies within half of
@@ -56,25 +85,58 @@ impl Skews {
         }
     }
 
-    /// The worker says in its `epoch` that its clock shows `theirs`, and `ours` shows this, both in
-    /// milliseconds. How far it is ahead, if that is to be reported: once for each time that the
-    /// budget is exceeded.
-    pub(crate) fn sample(
+    /// The worker begins a session of its `epoch`, and says that its clock shows `theirs`, in
+    /// milliseconds. Nobody knows how long that waited at the door. As [`beat`](Self::beat).
+    pub(crate) fn register(
         &mut self,
         now: Mono,
         worker: WorkerId,
         epoch: u64,
-        theirs: u64,
-        ours: u64,
+        theirs: Option<u64>,
+        wall: Wall,
     ) -> Option<i64> {
-        let fresh = || Skew { epoch, row: None, reported: None };
+        if let Some(skew) = self.workers.get_mut(&worker) {
+            skew.answered = None;
+        }
+        self.sample(now, worker, epoch, theirs?, wall)
+    }
+
+    /// A beat of the worker's `epoch`, read at `read` and acknowledged after that, perhaps says that
+    /// its clock shows `theirs`, in milliseconds. How far it is ahead, if that is to be reported:
+    /// once for each time that the budget is exceeded.
+    pub(crate) fn beat(
+        &mut self,
+        read: Mono,
+        worker: WorkerId,
+        epoch: u64,
+        theirs: Option<u64>,
+        wall: Wall,
+    ) -> Option<i64> {
+        if let Some(theirs) = theirs {
+            return self.sample(read, worker, epoch, theirs, wall);
+        }
+        if let Some(skew) = self.workers.get_mut(&worker) {
+            skew.answered = Some(read);
+        }
+        None
+    }
+
+    /// A sample that was read at `read`; the answer to it is given after that.
+    fn sample(
+        &mut self,
+        read: Mono,
+        worker: WorkerId,
+        epoch: u64,
+        theirs: u64,
+        wall: Wall,
+    ) -> Option<i64> {
+        let fresh = || Skew { epoch, answered: None, row: None, reported: None };
         let skew = self.workers.entry(worker).or_insert_with(fresh);
         if skew.epoch != epoch {
             *skew = fresh();
         }
-        let ahead = i128::from(theirs) - i128::from(ours);
-        let ahead = i64::try_from(ahead).unwrap_or(if ahead < 0 { i64::MIN } else { i64::MAX });
-        skew.sample(now, ahead, self.budget_ms, self.lasting)
+        let most = skew.answered.replace(read).map(|answered| wall.ahead(theirs, answered));
+        skew.sample(read, wall.ahead(theirs, read), most, self.budget_ms, self.lasting)
     }
 
     /// The worker's epoch is over.
@@ -84,19 +146,29 @@ impl Skews {
 }
 
 impl Skew {
-    fn sample(&mut self, now: Mono, ahead: i64, budget: i64, lasting: Duration) -> Option<i64> {
-        let budget = budget.unsigned_abs();
-        if ahead.unsigned_abs() <= budget {
+    /// The clock is `least` ahead, and not further than `most`, if that is known.
+    fn sample(
+        &mut self,
+        now: Mono,
+        least: i64,
+        most: Option<i64>,
+        budget: i64,
+        lasting: Duration,
+    ) -> Option<i64> {
+        let side = if least > budget {
+            Side::Ahead
+        } else if most.is_some_and(|most| most < -budget) {
+            Side::Behind
+        } else {
             self.row = None;
-            if ahead.unsigned_abs() <= budget / 2 {
+            if least.unsigned_abs() <= budget.unsigned_abs() / 2 {
                 self.reported = None;
             }
             return None;
-        }
-        let side = if ahead < 0 { Side::Behind } else { Side::Ahead };
+        };
         let before = self.row.filter(|row| row.side == side);
-        let mut row = before.unwrap_or(Row { side, since: now, highest: ahead });
-        row.highest = row.highest.max(ahead);
+        let mut row = before.unwrap_or(Row { side, since: now, highest: least });
+        row.highest = row.highest.max(least);
         self.row = Some(row);
         if self.reported == Some(side) || now.since(row.since) < lasting {
             return None;
@@ -118,13 +190,20 @@ mod tests {
         Mono(0) + Duration::from_millis(ms)
     }
 
-    /// The reports of one worker that sends such samples, (milliseconds, skew), in one epoch.
+    fn shows(at: Mono, unix_ms: u64) -> Wall {
+        Wall { at, unix_ms }
+    }
+
+    /// The reports of one worker that sends such samples, (milliseconds, skew), in one epoch, each
+    /// in answer to something that was said in the same millisecond.
     fn reports(samples: &[(u64, i64)]) -> Vec<(u64, i64)> {
         let mut skews = Skews::new(&TimeBudget::default());
         let worker = WorkerId::generate();
+        skews.register(at(0), worker, 1, Some(NOON), shows(at(0), NOON));
         let report = |&(ms, skew): &(u64, i64)| {
-            let theirs = NOON.saturating_add_signed(skew);
-            Some((ms, skews.sample(at(ms), worker, 1, theirs, NOON)?))
+            let (now, theirs) = (at(ms), NOON.saturating_add_signed(skew));
+            skews.beat(now, worker, 1, None, shows(now, NOON));
+            Some((ms, skews.beat(now, worker, 1, Some(theirs), shows(now, NOON))?))
         };
         samples.iter().filter_map(report).collect()
     }
@@ -171,17 +250,76 @@ mod tests {
         let mut skews = Skews::new(&TimeBudget::default());
         let worker = WorkerId::generate();
         for epoch in [1, 2] {
-            assert_eq!(skews.sample(at(epoch * 10_000), worker, epoch, u64::MAX, 0), None);
-            let reported = skews.sample(at(epoch * 10_000 + 1_500), worker, epoch, u64::MAX, 0);
+            let [first, second] = [0, 1_500].map(|ms| at(epoch * 10_000 + ms));
+            let says = Some(u64::MAX);
+            assert_eq!(skews.register(first, worker, epoch, says, shows(first, 0)), None);
+            let reported = skews.beat(second, worker, epoch, says, shows(second, 0));
             assert_eq!(reported, Some(i64::MAX));
         }
         skews.forget(worker);
         assert!(skews.workers.is_empty());
-        assert_eq!(skews.sample(at(0), worker, 3, 0, u64::MAX), None);
-        assert_eq!(skews.sample(at(9_000), worker, 3, 0, u64::MAX), Some(i64::MIN));
+        let last = shows(at(9_000), u64::MAX);
+        assert_eq!(skews.register(at(0), worker, 3, Some(0), last), None);
+        assert_eq!(skews.beat(at(500), worker, 3, Some(0), last), None);
+        assert_eq!(skews.beat(at(9_000), worker, 3, Some(0), last), Some(i64::MIN));
+    }
+
+    /// What is reported of a worker whose clock is so far ahead, and whose messages are so many
+    /// milliseconds on their way, and the answers to them: a registration, then a beat every
+    /// interval.
+    fn course(skew: i64, ways: &[(u64, u64)]) -> Vec<i64> {
+        let mut skews = Skews::new(&TimeBudget::default());
+        let worker = WorkerId::generate();
+        let (mut sent, mut read, mut answered) = (0, 0, 0);
+        let mut found = Vec::new();
+        for (n, (there, back)) in ways.iter().enumerate() {
+            read = read.max(sent + there);
+            let (now, wall) = (at(read), shows(at(read), NOON + read));
+            let says = (NOON + sent).saturating_add_signed(skew);
+            found.extend(if n == 0 {
+                skews.register(now, worker, 1, Some(says), wall)
+            } else {
+                let says = (answered <= sent).then_some(says);
+                skews.beat(now, worker, 1, says, wall)
+            });
+            answered = answered.max(read + back);
+            sent = if n == 0 { answered } else { sent + 500 };
+        }
+        found
+    }
+
+    #[test]
+    fn what_waits_at_the_door_or_in_a_queue_is_no_skew_and_a_clock_that_is_wrong_is_still_found() {
+        for waits in [300, 499, 3_000, 20_000] {
+            for ways in [(waits, 0), (waits, waits)] {
+                assert_eq!(course(0, &[ways; 60]), [0; 0], "{ways:?}");
+            }
+            let calm_after = [vec![(waits, 0); 30], vec![(1, 1); 120]].concat();
+            assert_eq!(course(0, &calm_after), [0; 0]);
+            assert_eq!(course(-900, &calm_after).len(), 1, "{waits}");
+        }
+        assert_eq!(course(-900, &[(3, 3); 60]), [-903]);
+        assert_eq!(course(900, &[(3, 3); 60]), [897]);
     }
 
     proptest! {
+        /// Whatever the messages wait for.
+        #[test]
+        fn what_is_reported_is_true(
+            skew in -2_000i64..2_000,
+            ways in prop::collection::vec((0u64..4_000, 0u64..700), 1..80),
+            slow in prop_oneof![250u64..450, 0u64..5_000],
+        ) {
+            let slow = |(n, (there, back)): (usize, (u64, u64))| match n / 20 % 2 {
+                0 => (there % 50, back % 50),
+                _ => (slow + there % 50, back % 50),
+            };
+            let ways: Vec<_> = ways.into_iter().enumerate().map(slow).collect();
+            for said in course(skew, &ways) {
+                prop_assert!(skew.abs() > 250 && said.signum() == skew.signum() && said <= skew);
+            }
+        }
+
         /// Against the definition, looked up in all the samples each time.
         #[test]
         fn a_report_has_lasted_on_one_side_and_is_not_repeated(

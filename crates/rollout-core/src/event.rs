@@ -220,8 +220,8 @@ topics! {
         /// Time since its last accepted beat, in milliseconds.
         gap_ms: f64,
     }
-    /// A worker's wall clock and the coordinator's differ by more than `clock_skew_budget`. No verdict
-    /// depends on it.
+    /// A worker's wall clock and the coordinator's certainly differ by more than `clock_skew_budget`,
+    /// however long its messages took. No verdict depends on it.
     ClockSkewExceeded = "clock_skew_exceeded", Warn {
         /// The worker's epoch.
         epoch: u64,

@@ -41,7 +41,8 @@ pub enum Up {
     Beat {
         /// Counts up from 1 in a session.
         beat: u64,
-        /// Its wall clock, in milliseconds since 1970; for people alone.
+        /// Its wall clock, in milliseconds since 1970, for people alone. Said only when every beat
+        /// before is acknowledged: so it was read since the last of them was.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         unix_ms: Option<u64>,
     },

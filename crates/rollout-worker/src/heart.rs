@@ -276,8 +276,10 @@ impl Heart {
             // Who has deregistered is not alive any more, as far as the coordinator is concerned.
             if now >= next_beat && self.announced != Intent::Leave {
                 self.beat += 1;
+                // Who waits for an acknowledgement cannot be told when this was said.
+                let heard_of_all = self.fence.oldest_pending().is_none();
+                let unix_ms = heard_of_all.then(|| self.parts.voice.clock.unix_ms());
                 self.fence.sent(now, self.beat);
-                let unix_ms = Some(self.parts.voice.clock.unix_ms());
                 if link.up.send(Up::Beat { beat: self.beat, unix_ms }).await.is_err() {
                     return Ok(Next::Again);
                 }

@@ -167,7 +167,9 @@ impl Session {
                         return;
                     }
                     self.beat += 1;
-                    let beat = Up::Beat { beat: self.beat, unix_ms: Some(SystemClock.unix_ms()) };
+                    let heard_of_all = self.pending.is_empty();
+                    let unix_ms = heard_of_all.then(|| SystemClock.unix_ms());
+                    let beat = Up::Beat { beat: self.beat, unix_ms };
                     if link.up.send(beat).await.is_err() {
                         return;
                     }

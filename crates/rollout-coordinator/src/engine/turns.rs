@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{Engine, say_broken, send_from_writer};
 use crate::ledger::Durable;
 use crate::mailbox::Message;
+use crate::skew::Wall;
 use crate::watchdog;
 
 /// Messages taken between two looks at the deadlines.
@@ -40,7 +41,8 @@ impl Engine {
         let mut messages = Vec::with_capacity(BATCH);
         let mut gather = false;
         loop {
-            let now = self.clock.now();
+            self.wall = Wall::read(&*self.clock);
+            let now = self.wall.at;
             self.watch(now);
             if let Some(error) = self.broken.get() {
                 return Err(Arc::clone(error));
