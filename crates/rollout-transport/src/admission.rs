@@ -31,12 +31,16 @@ const CROWDED: u32 = 5;
 /// they hold up those who are to begin.
 const BEGUN: u32 = 20;
 /// When the system asks a silent peer whether it is there, how often, and how many times until it is
-/// given up: half a minute altogether. What it has begun, a submission for instance, keeps others
-/// from it until then.
+/// given up: half a minute altogether.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(10))
     .with_interval(Duration::from_secs(5))
     .with_retries(4);
+/// So long what was sent to a peer may be on its way. Nobody is asked whether they are there while
+/// something is, and the system alone would send that again for a quarter of an hour. What the peer
+/// has begun, a submission for instance, keeps others from it until it is given up.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const GIVEN_UP: Duration = Duration::from_secs(30);
 
 /// What a connection holds for as long as it lasts: its place among all, and among its peer's.
 pub(crate) struct Place {
@@ -117,8 +121,7 @@ async fn shake_hands<H: Handler>(
     // Without it a beat's acknowledgement could wait for the peer's delayed ACK; on a socket that
     // is already dead the next read says so.
     let _ = tcp.set_nodelay(true);
-    // A peer whose machine or network is gone says nothing, and might hold its place for ever.
-    let _ = SockRef::from(&tcp).set_tcp_keepalive(&KEEPALIVE);
+    give_up_when_cut_off(&tcp);
     let mut left = shared.limits.handshake_timeout;
     let since = Instant::now();
     let cut = entry.cut().clone();
@@ -149,6 +152,14 @@ async fn shake_hands<H: Handler>(
             None
         }
     }
+}
+
+/// A peer whose machine or network is gone says nothing, and might hold its place for ever.
+fn give_up_when_cut_off(tcp: &TcpStream) {
+    let socket = SockRef::from(tcp);
+    let _ = socket.set_tcp_keepalive(&KEEPALIVE);
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = socket.set_tcp_user_timeout(Some(GIVEN_UP));
 }
 
 /// Whether the peer has closed its side, once it has done anything.
@@ -200,5 +211,22 @@ fn judge(error: &rustls::Error) -> (Option<&Identity>, RefusalKind, String) {
             (None, RefusalKind::Certificate, detail)
         }
         _ => (None, RefusalKind::Protocol, error.to_string()),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_that_is_cut_off_is_given_up_in_time_whether_or_not_something_is_on_its_way() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        give_up_when_cut_off(&tcp);
+        let socket = SockRef::from(&tcp);
+        let silent = socket.tcp_keepalive_time().unwrap()
+            + socket.tcp_keepalive_interval().unwrap() * socket.tcp_keepalive_retries().unwrap();
+        assert!(socket.keepalive().unwrap());
+        assert_eq!((silent, socket.tcp_user_timeout().unwrap()), (GIVEN_UP, Some(GIVEN_UP)));
     }
 }
