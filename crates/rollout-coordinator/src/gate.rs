@@ -49,7 +49,8 @@ impl Gate {
         closing.is_ok() || closing.is_err_and(|found| found == passed | CLOSED)
     }
 
-    /// Closes it. What has passed and is not booked yet still counts.
+    /// Closes it. What has passed and is not booked yet still counts, unless another session has taken
+    /// the place of this one.
     pub(crate) fn close(&self) {
         self.passed.fetch_or(CLOSED, Ordering::AcqRel);
     }

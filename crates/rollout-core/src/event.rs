@@ -237,7 +237,8 @@ topics! {
         overdue_ms: f64,
         /// Time since the deadline, in milliseconds.
         overshoot_ms: f64,
-        /// Time added to the deadline for the coordinator's own stalls, in milliseconds.
+        /// Time added to the deadline, for the coordinator's own stalls and for a crowd at its door,
+        /// in milliseconds.
         credited_ms: f64,
     }
     /// The worker's own view: it has stopped pulling and committing.
@@ -268,7 +269,8 @@ topics! {
         /// Workers it knows from before.
         known_workers: u64,
     }
-    /// The coordinator itself was stopped or starved; every deadline is credited.
+    /// The coordinator itself was stopped or starved, and every deadline is credited; or a crowd stood
+    /// at its door after a restart, and only those are credited who are not back.
     CoordinatorStalled = "coordinator_stalled", Warn {
         /// For how long, in milliseconds.
         ms: f64,

@@ -54,7 +54,7 @@ pub enum Effect {
         overdue: Duration,
         /// Time since the credited deadline.
         overshoot: Duration,
-        /// Time added to the deadline for stalls of the coordinator.
+        /// Time added to the deadline, for stalls of the coordinator and for a crowd at its door.
         credited: Duration,
     },
     /// It failed or left so long ago that it is forgotten.
