@@ -28,6 +28,9 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
+/// About so many bytes of frames are sent at once.
+const TOGETHER: usize = 8 * 1024;
+
 /// The headers of `POST https://x/v1/session`, without Huffman: method and scheme from the table.
 fn post() -> Vec<u8> {
     let path = b"/v1/session";
@@ -49,17 +52,22 @@ fn header(length: usize) -> Vec<u8> {
     header
 }
 
-/// Sends `frames` until the server closes or there are no more, reading what comes back.
+/// Sends `frames` until the server closes or there are no more, reading what comes back. They travel
+/// together: one at a time they are no flood on a busy machine.
 async fn send(raw: TlsStream<TcpStream>, frames: impl Iterator<Item = Vec<u8>>) {
     let (mut from, mut to) = tokio::io::split(raw);
     let send = async {
-        let mut sent = to.write_all(PREFACE).await;
+        let mut together = PREFACE.to_vec();
         for frame in frames {
-            if sent.is_err() {
-                return;
+            together.extend(frame);
+            if together.len() >= TOGETHER {
+                if to.write_all(&together).await.is_err() {
+                    return;
+                }
+                together.clear();
             }
-            sent = to.write_all(&frame).await;
         }
+        let _ = to.write_all(&together).await;
         let _ = to.flush().await;
     };
     let read = async {
