@@ -92,23 +92,32 @@ mod tests {
         assert!(!gate.close_after(0) && gate.close_after(1));
     }
 
-    /// As a session and the engine use it, on two threads.
+    /// As a session and the engine use it, on two threads. The session waits until its beat is booked,
+    /// so that the next one passes just when the gate is to be closed.
     #[test]
     fn nothing_that_passed_is_left_unbooked_when_it_closes() {
-        for _ in 0..100 {
-            let (gate, (tell, told)) = (Gate::default(), mpsc::sync_channel(2));
+        for _ in 0..1_000 {
+            let (gate, (tell, told), (done, next)) =
+                (Gate::default(), mpsc::channel(), mpsc::channel());
             thread::scope(|scope| {
-                scope.spawn(|| {
+                let gate = &gate;
+                scope.spawn(move || {
                     while gate.pass() {
                         tell.send(()).unwrap();
+                        while next.try_recv() == Err(mpsc::TryRecvError::Empty) {
+                            thread::yield_now();
+                        }
                     }
                     drop(tell);
                 });
                 let mut booked = 0;
                 while booked < 5 || !gate.close_after(booked) {
-                    booked += told.try_iter().count() as u64;
-                    thread::yield_now();
+                    for () in told.recv().into_iter().chain(told.try_iter()) {
+                        booked += 1;
+                        done.send(()).unwrap();
+                    }
                 }
+                drop(done);
                 assert_eq!(told.iter().count(), 0, "acknowledged, and counted for nothing");
             });
         }
