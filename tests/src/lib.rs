@@ -7,6 +7,8 @@
 
 pub mod fleet;
 
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
@@ -58,9 +60,25 @@ pub fn faulty() -> &'static Path {
     })
 }
 
+/// The search path, the interpreter itself in front of it. What a version manager puts there is asked
+/// for the interpreter at each start of a sidecar, which takes longer than the rest of it.
+fn path() -> &'static OsStr {
+    static FOUND: OnceLock<OsString> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        let ask = ["-I", "-S", "-c", "import sys; print(sys.executable)"];
+        let told = Spawn::new("python3").args(ask).output(Some(PATIENCE));
+        let told = told.unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let python = PathBuf::from(String::from_utf8_lossy(&told.stdout).trim());
+        let inherited = env::var_os("PATH").unwrap_or_default();
+        let own = python.parent().map(Path::to_path_buf);
+        let dirs = own.into_iter().chain(env::split_paths(&inherited));
+        env::join_paths(dirs).expect("the interpreter's directory has no colon")
+    })
+}
+
 /// Tests that keep a processor busy and run at the same time. Others run beside them, and expect what
 /// is due to come in time.
-const BUSY: usize = 2;
+const BUSY: usize = 3;
 
 static BUSY_NOW: Mutex<usize> = Mutex::new(0);
 static LESS_BUSY: Condvar = Condvar::new();
@@ -195,7 +213,8 @@ impl Stage {
     pub fn run(&self, name: &str, spawn: Spawn) -> Actor {
         let [log, stderr] = ["log", "stderr"].map(|ext| self.root().join(format!("{name}.{ext}")));
         let file = |path: &Path| Io::File(File::create(path).expect("a new file"));
-        let spawn = spawn.current_dir(self.root()).stdout(file(&log)).stderr(file(&stderr));
+        let spawn = spawn.env("PATH", path()).current_dir(self.root());
+        let spawn = spawn.stdout(file(&log)).stderr(file(&stderr));
         let child = spawn.spawn().unwrap_or_else(|error| panic!("{}", chain(&error)));
         let tail = Tail::open(&log).expect("the log was just created");
         Actor { child, tail, stderr }

@@ -3,16 +3,23 @@
 
 use std::fs;
 
-use rollout_acceptance::{Stage, story};
+use rollout_acceptance::{Stage, conclusive, story};
 use rollout_core::{CoordinatorConfig, TimeBudget, WorkerConfig};
 use rollout_harness::Outcome;
 use rollout_harness::binaries::workspace_root;
 use rollout_harness::log::Log;
+use rollout_harness::smoke::Run;
 
 #[test]
 fn a_killed_worker_is_reported_by_its_deadline_and_nothing_else_happens() {
-    let stage = Stage::new();
-    let run = stage.smoke(&stage.options());
+    let (stage, run) = conclusive(
+        |(_, run): &(Stage, Run)| run.verdict.outcome,
+        || {
+            let stage = Stage::new();
+            let run = stage.smoke(&stage.options());
+            (stage, run)
+        },
+    );
     // An inconclusive run has shown nothing, and does not pass.
     assert_eq!(run.verdict.outcome, Outcome::Pass, "{}", story(&run));
     println!("{}", story(&run));

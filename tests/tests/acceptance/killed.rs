@@ -42,7 +42,17 @@ fn carried_out(options: &Options) -> Run {
         run(options, &mut Unwatched, &Interrupt::default())
             .unwrap_or_else(|error| panic!("{}", chain(&error)))
     };
-    conclusive(|run: &Run| run.judgement.outcome, run)
+    conclusive(
+        |run: &Run| if is_short(run) { Outcome::Inconclusive } else { run.judgement.outcome },
+        run,
+    )
+}
+
+/// Whether all that is wrong is that the disturbed run was over before everything had been done to
+/// it: the machine was slower when the undisturbed one was timed.
+fn is_short(run: &Run) -> bool {
+    let mut wrong = run.judgement.checks.iter().filter(|it| it.outcome == Outcome::Fail).peekable();
+    wrong.peek().is_some() && wrong.all(|it| ["faults", "outlasted"].contains(&&*it.name))
 }
 
 fn story(run: &Run) -> String {

@@ -19,8 +19,8 @@ use rollout_harness::report::{Look, scenario as told};
 use rollout_harness::scenario::{self, Options, Run, Scenario, Seen, Silent, Verdict};
 use rollout_harness::{Interrupt, Outcome};
 
-/// Scenarios at the same time.
-const AT_ONCE: usize = 3;
+/// Scenarios at the same time. Nearly all of their time they wait.
+const AT_ONCE: usize = 6;
 
 fn all() -> BTreeMap<String, PathBuf> {
     scenario::list(&workspace_root().join("tests/scenarios")).expect("the scenarios are there")
@@ -155,7 +155,7 @@ fn a_scenario_goes_red_when_the_protection_that_it_tries_is_switched_off() {
 fn a_scenario_that_expects_what_does_not_happen_fails_by_that_expectation_alone() {
     let path = &all()["killed"];
     let text = fs::read_to_string(path).expect("it is there");
-    for (from, to, name) in [
+    let cases = [
         ("not_after = \"3s\"", "not_after = \"1s\"", "worker_failed(w1)"),
         ("reason = \"connection_lost\"", "reason = \"missed_beats\"", "worker_suspected(w1)"),
         ("signal = 9", "code = 0", "exit of w1"),
@@ -164,11 +164,17 @@ fn a_scenario_that_expects_what_does_not_happen_fails_by_that_expectation_alone(
             "event = \"worker_suspected\"\nworker = \"w2\"",
             "worker_suspected(w2)",
         ),
-    ] {
-        assert!(text.contains(from), "{from}");
-        let scenario = Scenario::parse(path, &text.replace(from, to)).expect("it is valid");
-        let run = play(&scenario);
-        let names: Vec<_> = run.verdict.complaints().map(|check| &*check.name).collect();
-        assert_eq!(names, [name], "{}", told(&run, "", Look::default()));
-    }
+    ];
+    thread::scope(|scope| {
+        for (from, to, name) in cases {
+            let text = &text;
+            scope.spawn(move || {
+                assert!(text.contains(from), "{from}");
+                let scenario = Scenario::parse(path, &text.replace(from, to));
+                let run = play(&scenario.expect("it is valid"));
+                let names: Vec<_> = run.verdict.complaints().map(|check| &*check.name).collect();
+                assert_eq!(names, [name], "{}", told(&run, "", Look::default()));
+            });
+        }
+    });
 }

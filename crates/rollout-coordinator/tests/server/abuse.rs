@@ -1,31 +1,47 @@
 //! Workers with good certificates and bad manners.
 
 use rollout_core::event::Body;
-use rollout_core::{Incarnation, WorkerId};
-use rollout_transport::{Down, RejectReason, Up};
-use tokio::time::timeout;
+use rollout_core::{Incarnation, TimeBudget, WorkerId};
+use rollout_transport::{Down, RejectReason, Up, wire::Timing};
+use tokio::time::{sleep, timeout};
 
-use crate::{Fleet, PATIENCE, hear, registration};
+use crate::{Fleet, PATIENCE, TICK, hear, registration};
 
 #[tokio::test]
 async fn a_worker_that_registers_in_a_loop_has_to_wait_and_costs_one_event_and_nobody_else() {
     let fleet = Fleet::new("[limits]\nregistration_interval = \"30s\"\n");
     let (greedy, other) = (WorkerId::generate(), WorkerId::generate());
-    let (mut link, _) = fleet.join(other, Incarnation::generate()).await;
-    let mut registered = 0;
-    for _ in 0..60 {
-        let up = registration(greedy, Incarnation::generate(), None);
-        match fleet.say(up, greedy).await.1 {
-            Down::Registered { .. } => registered += 1,
-            Down::Rejected { reason: RejectReason::Rate, detail } => {
-                assert!(detail.contains("too often"), "{detail}");
-            }
-            answer => panic!("{answer:?}"),
-        }
+    let mut up = registration(other, Incarnation::generate(), None);
+    if let Up::Register { timing, .. } = &mut up {
+        *timing = Timing::from(&TimeBudget::default());
     }
-    assert_eq!(registered, 20);
-    link.up.send(Up::beat(1)).await.unwrap();
-    assert!(matches!(hear(&mut link).await, Down::Ack { beat: 1, .. }));
+    let (mut link, answer) = fleet.say(up, other).await;
+    assert!(matches!(answer, Down::Registered { .. }), "{answer:?}");
+    let greed = async {
+        let mut registered = 0;
+        for _ in 0..60 {
+            let up = registration(greedy, Incarnation::generate(), None);
+            match fleet.say(up, greedy).await.1 {
+                Down::Registered { .. } => registered += 1,
+                Down::Rejected { reason: RejectReason::Rate, detail } => {
+                    assert!(detail.contains("too often"), "{detail}");
+                }
+                answer => panic!("{answer:?}"),
+            }
+        }
+        registered
+    };
+    let beats = async {
+        for beat in 1.. {
+            link.up.send(Up::beat(beat)).await.unwrap();
+            assert!(matches!(hear(&mut link).await, Down::Ack { beat: of, .. } if of == beat));
+            sleep(4 * TICK).await;
+        }
+    };
+    tokio::select! {
+        registered = greed => assert_eq!(registered, 20),
+        () = beats => unreachable!("it beats without end"),
+    }
     fleet.coordinator.stop("test").await.unwrap();
     let refused = fleet.events.of(greedy).into_iter().filter_map(|body| match body {
         Body::WorkerRejected(body) => Some(body),

@@ -1,7 +1,7 @@
 //! A temp dir, manifests in it, and what the plugins say.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -10,12 +10,25 @@ use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use rollout_plugin_host::{HostConfig, HostEvent, Manifest, Plugin, PluginError, Reply};
+use rollout_process::Spawn;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Longer than anything takes here that takes place at all.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
+
+/// The interpreter itself, for a manifest. What a version manager puts in front of it is asked for it
+/// at each start, which takes longer than most of what is tried here.
+pub(crate) fn python() -> &'static str {
+    static FOUND: OnceLock<String> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        let ask = ["-I", "-S", "-c", "import sys; print(sys.executable)"];
+        let told = Spawn::new("python3").args(ask).output(Some(LONG)).unwrap();
+        assert!(told.exit.success(), "python3: {}", told.exit);
+        String::from_utf8(told.stdout).unwrap().trim().to_owned()
+    })
+}
 
 pub(crate) struct Bench {
     pub(crate) dir: TempDir,

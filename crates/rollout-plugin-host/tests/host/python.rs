@@ -9,7 +9,9 @@ use rollout_plugin_host::{Boundary, Executed, HostEvent, Plugin, Stream};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::bench::{Bench, assert_alive, assert_gone, call, failure, failure_within, raw, result};
+use crate::bench::{
+    Bench, assert_alive, assert_gone, call, failure, failure_within, python, raw, result,
+};
 
 /// A plugin on the SDK; the methods are indented by four spaces.
 async fn start(bench: &Bench, methods: &str, rest: &str) -> Plugin {
@@ -37,7 +39,8 @@ run(Test)
     let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../python");
     let manifest = format!(
         "[plugin]\nname = \"test\"\nversion = \"1\"\n[entry.sidecar]\n\
-         command = [\"python3\", \"-S\", \"plugin.py\"]\nenv.PYTHONPATH = '{}'\n{rest}\n",
+         command = [{:?}, \"-S\", \"plugin.py\"]\nenv.PYTHONPATH = '{}'\n{rest}\n",
+        python(),
         sdk.display()
     );
     bench.start(&manifest).await.unwrap()

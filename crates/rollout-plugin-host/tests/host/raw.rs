@@ -4,7 +4,7 @@ use rollout_core::event::PluginExited;
 use rollout_plugin_host::{HostEvent, Plugin, PluginError};
 use serde_json::json;
 
-use crate::bench::{Bench, result};
+use crate::bench::{Bench, python, result};
 
 /// Everything a sidecar needs, so that a test is only what is wrong with it.
 const PRELUDE: &str = r#"
@@ -50,7 +50,8 @@ pub(crate) fn manifest(bench: &Bench, script: &str, rest: &str) -> String {
     bench.write("raw.py", &format!("{PRELUDE}\n{script}\n"));
     format!(
         "[plugin]\nname = \"raw\"\nversion = \"1\"\n[entry.sidecar]\n\
-         command = [\"python3\", \"-S\", \"raw.py\"]\n{rest}\n"
+         command = [{:?}, \"-S\", \"raw.py\"]\n{rest}\n",
+        python()
     )
 }
 
@@ -60,8 +61,12 @@ pub(crate) async fn start(bench: &Bench, script: &str, rest: &str) -> Result<Plu
 
 /// A sidecar that is right in everything but the method `odd`, a function of `s` and `call`.
 pub(crate) async fn odd(bench: &Bench, odd: &str, rest: &str) -> Plugin {
+    bench.start(&odd_manifest(bench, odd, rest)).await.unwrap()
+}
+
+pub(crate) fn odd_manifest(bench: &Bench, odd: &str, rest: &str) -> String {
     let script = format!("def odd(s, call):\n    {odd}\ns = connect(); ready(s); serve(s, odd)");
-    start(bench, &script, rest).await.unwrap()
+    manifest(bench, &script, rest)
 }
 
 pub(crate) fn exited(event: &HostEvent) -> Option<PluginExited> {

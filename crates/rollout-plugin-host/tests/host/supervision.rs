@@ -10,8 +10,10 @@ use rollout_core::event::PluginRestarted;
 use rollout_plugin_host::{Executed, HostEvent, Plugin};
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, LONG, assert_alive, assert_gone, call, failure, failure_within, result};
-use crate::raw::{exited, odd, pid, start};
+use crate::bench::{
+    Bench, LONG, assert_alive, assert_gone, call, failure, failure_within, python, result,
+};
+use crate::raw::{exited, odd, odd_manifest, pid, start};
 
 const CRASH: &str = "os._exit(3)";
 
@@ -84,7 +86,9 @@ async fn the_interpreter_is_looked_for_once_however_often_it_is_started() {
     let shim = format!("#!/bin/sh\necho x >> {}\nPATH={path} exec python3 \"$@\"", asked.display());
     let shim = bench.write("python3", &shim);
     std::fs::set_permissions(shim, Permissions::from_mode(0o755)).unwrap();
-    let plugin = odd(&bench, CRASH, &format!("env.PATH = '{}:{path}'", dir.display())).await;
+    let text = odd_manifest(&bench, CRASH, &format!("env.PATH = '{}:{path}'", dir.display()));
+    let text = text.replace(&format!("{:?}", python()), "\"python3\"");
+    let plugin = bench.start(&text).await.unwrap();
     crash(&plugin).await;
     assert_alive(&plugin).await;
     assert_eq!(std::fs::read_to_string(asked).unwrap(), "x\n");

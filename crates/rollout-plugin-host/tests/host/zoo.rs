@@ -12,7 +12,7 @@ use rollout_plugin_host::{Executed, Item, Manifest, Plugin, PluginError, Update}
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::bench::{Bench, LONG, assert_alive, assert_gone, call, failure, raw, result};
+use crate::bench::{Bench, LONG, assert_alive, assert_gone, call, failure, python, raw, result};
 use crate::cdylib;
 
 const AT_ONCE: Duration = Duration::ZERO;
@@ -97,6 +97,7 @@ fn caged(bench: &Bench, name: &str) -> (Manifest, PathBuf) {
     let text = fs::read_to_string(zoo().join(format!("{name}.toml"))).unwrap();
     let here = format!("[entry.sidecar]\ncwd = {:?}\nenv = {{ ZOO_PIDS = {pids:?} }}", zoo());
     let text = text.replace("[entry.sidecar]", &here);
+    let text = text.replace("[\"python3\",", &format!("[{:?},", python()));
     (Manifest::load(&bench.write(&format!("{name}.toml"), &text)).unwrap(), pids)
 }
 
