@@ -287,7 +287,8 @@ pub(crate) struct BenchFleetArgs {
     /// How many workers, one size after the other [default: 100,1000,10000]
     #[arg(long, value_name = "N,…")]
     pub(crate) workers: Option<String>,
-    /// For how long beats are measured in a round [default: 10]; not for restarts
+    /// For how long beats are measured in a round, the baseline for 60 at most [default: 10]; not for
+    /// restarts
     #[arg(long, value_name = "S")]
     pub(crate) seconds: Option<u64>,
     #[command(flatten)]

@@ -86,7 +86,7 @@ pub(crate) struct FleetArgs {
     /// How many workers, one size after the other
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "100,1000,10000")]
     pub(crate) workers: Vec<usize>,
-    /// For how long beats are measured in a round; not for restarts
+    /// For how long beats are measured in a round, the baseline for 60 at most; not for restarts
     #[arg(long, value_name = "S", default_value_t = 10)]
     pub(crate) seconds: u64,
     #[command(flatten)]

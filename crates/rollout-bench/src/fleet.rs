@@ -24,6 +24,8 @@ use self::crew::{Crew, Member};
 use self::load::{Load, Samples};
 use self::server::{Said, Server};
 
+/// The longest window of the bare server: its costs are steady, and it is watched for no verdicts.
+const BASELINE: Duration = Duration::from_secs(60);
 /// From the last session's opening to the first measurement.
 const SETTLE: Duration = Duration::from_secs(2);
 /// Sessions that are cut at once, or half the fleet.
@@ -83,6 +85,7 @@ pub(crate) async fn measure(args: &FleetArgs) -> Result<Report, BenchError> {
             ours.push(coordinator(server, members, window).await?);
             say(&format!("{size} workers, bare server"));
             let server = Server::bare(&crew.coordinator, ANY_PORT).await?;
+            let window = window.min(BASELINE);
             bare.push(steady(&server, members, window, async |_| ()).await?.0);
         }
         sizes.push((size, ours, bare));
