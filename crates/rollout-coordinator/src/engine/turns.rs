@@ -1,4 +1,5 @@
-//! The engine's turns: what came since the last is handled, then the deadlines are looked at and the beats that are due go to the disk.
+//! The engine's turns: what came since the last is handled, then the deadlines are looked at and the
+//! beats that are due go to the disk.
 
 use std::sync::Arc;
 use std::time::Duration;
