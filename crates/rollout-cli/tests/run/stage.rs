@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rollout_process::{Child, Exit, Io, Signal, Spawn, Stream, WatchConfig, Watched};
@@ -35,17 +34,6 @@ class Tried(Plugin):
 run(Tried)
 "#;
 
-/// The interpreter itself. What a version manager puts in front of it is asked for it at each start.
-fn python() -> &'static str {
-    static FOUND: OnceLock<String> = OnceLock::new();
-    FOUND.get_or_init(|| {
-        let ask = ["-I", "-S", "-c", "import sys; print(sys.executable)"];
-        let told = Spawn::new("python3").args(ask).output(Some(PATIENCE)).unwrap();
-        assert!(told.exit.success(), "python3: {}", told.exit);
-        String::from_utf8(told.stdout).unwrap().trim().to_owned()
-    })
-}
-
 pub(crate) struct Stage {
     dir: TempDir,
 }
@@ -54,13 +42,12 @@ impl Stage {
     /// A job of so many items, with more lines for its table, and a table of configuration.
     pub(crate) fn new(items: u64, job: &str, config: &str) -> Self {
         let stage = Self { dir: tempfile::tempdir().unwrap() };
-        let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../python");
+        let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../python");
         let manifest = format!(
             "[plugin]\nname = \"tried\"\nversion = \"0.1.0\"\n[entry.sidecar]\n\
-             command = [{:?}, \"tried.py\"]\nenv = {{ PYTHONPATH = {:?} }}\n\
+             command = [\"python3\", \"tried.py\"]\nenv = {{ PYTHONPATH = {:?} }}\n\
              [limits]\nmax_in_flight = 2\n[config]\n{config}\n",
-            python(),
-            sdk.display().to_string()
+            python.display().to_string()
         );
         stage.write("tried.py", PLUGIN);
         stage.write("plugin.toml", &manifest);
